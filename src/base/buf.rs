@@ -1,0 +1,247 @@
+//! Memory aligned for O_DIRECT, and the pool it comes from.
+//!
+//! The one file below the water-line with `unsafe`: the allocation of aligned blocks and the views
+//! over them. A [`Buf`] is always initialised memory, so reading any of it is sound.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam::queue::ArrayQueue;
+
+/// The unit of O_DIRECT writes: offsets, lengths and addresses are multiples of it.
+pub const BLOCK: usize = 4096;
+
+/// The sizes a slab is cut into, each getting an equal share of it.
+const CLASSES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
+
+/// A block of memory, aligned to [`BLOCK`], its capacity a multiple of it. Derefs to the `len`
+/// bytes that are filled; the rest, up to the capacity, is initialised but stale.
+pub struct Buf {
+    start: NonNull<u8>,
+    len: usize,
+    capacity: usize,
+    home: Option<(Arc<Slab>, usize)>,
+}
+
+// SAFETY: a Buf owns its memory alone; nothing in it is tied to a thread, and the free lists of the
+// slab it may return to are lock-free queues made for many threads.
+unsafe impl Send for Buf {}
+// SAFETY: a shared Buf only gives out shared views; every change needs `&mut`.
+unsafe impl Sync for Buf {}
+
+impl Buf {
+    /// A block from the heap with at least `capacity` bytes, of which none are filled.
+    pub fn allocate(capacity: usize) -> Buf {
+        let capacity = capacity.max(1).next_multiple_of(BLOCK);
+        let start = allocate_blocks(capacity);
+        Buf { start, len: 0, capacity, home: None }
+    }
+
+    /// A block from the heap that holds a copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Buf {
+        let mut buf = Buf::allocate(bytes.len());
+        buf.extend_from_slice(bytes);
+        buf
+    }
+
+    /// How many bytes it can hold: a multiple of [`BLOCK`].
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many more bytes fit.
+    pub fn spare(&self) -> usize {
+        self.capacity - self.len
+    }
+
+    /// True when it was cut from a slab that the kernel may know as a registered buffer.
+    pub fn is_registered(&self) -> bool {
+        self.home.is_some()
+    }
+
+    /// Appends `bytes`, which must fit in [`Buf::spare`].
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.spare(), "{} {}", bytes.len(), self.spare());
+        let at = self.len;
+        self.len += bytes.len();
+        self[at..].copy_from_slice(bytes);
+    }
+
+    /// Fills with zeros up to the next multiple of [`BLOCK`].
+    pub fn pad_to_block(&mut self) {
+        let at = self.len;
+        self.len = self.len.next_multiple_of(BLOCK);
+        self[at..].fill(0);
+    }
+
+    /// Declares the first `len` bytes filled; what was there before shows through.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity, "{len} {}", self.capacity);
+        self.len = len;
+    }
+
+    /// All of the capacity, filled or not, for a read to land in.
+    pub fn whole_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `start` points at `capacity` initialised bytes that this Buf owns alone, and the
+        // borrow of self lasts as long as the view.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
+    }
+
+    /// The address of the first byte, for the kernel.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    /// A reference-counted view of `shared[from..to]`; the block lives as long as the view.
+    pub fn slice(shared: &Arc<Buf>, from: usize, to: usize) -> Bytes {
+        struct Shared(Arc<Buf>);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        Bytes::from_owner(Shared(shared.clone())).slice(from..to)
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `start` points at `capacity >= len` initialised bytes owned by this Buf.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` makes the view the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf({} of {} bytes)", self.len, self.capacity)
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        match self.home.take() {
+            Some((slab, class)) => slab.give_back(self.start, class),
+            // SAFETY: without a home the memory came from `allocate_blocks` with this capacity.
+            None => unsafe { dealloc(self.start.as_ptr(), layout(self.capacity)) },
+        }
+    }
+}
+
+fn layout(capacity: usize) -> Layout {
+    Layout::from_size_align(capacity, BLOCK).expect("a capacity below isize::MAX")
+}
+
+fn allocate_blocks(capacity: usize) -> NonNull<u8> {
+    let layout = layout(capacity);
+    // SAFETY: the layout is not empty: capacities are at least one block.
+    let start = unsafe { alloc_zeroed(layout) };
+    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// One stretch of memory cut into blocks of a few sizes. Lives until its pool and the last of its
+/// blocks are gone; blocks may be dropped on any thread.
+struct Slab {
+    start: NonNull<u8>,
+    size: usize,
+    free: [ArrayQueue<usize>; CLASSES.len()],
+}
+
+// SAFETY: the memory is only reached through the blocks cut from it, each owned by one Buf.
+unsafe impl Send for Slab {}
+// SAFETY: as above; the free lists are made for many threads.
+unsafe impl Sync for Slab {}
+
+impl Slab {
+    fn give_back(&self, start: NonNull<u8>, class: usize) {
+        let at = start.as_ptr() as usize - self.start.as_ptr() as usize;
+        let _ = self.free[class].push(at);
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        // SAFETY: `start` came from `allocate_blocks(size)`; no block is left, each holds an Arc.
+        unsafe { dealloc(self.start.as_ptr(), layout(self.size)) }
+    }
+}
+
+/// Where a core takes its blocks from: a slab of fixed size first (which `rt` registers with the
+/// ring, so that the kernel need not pin pages for each operation), the heap when that is empty.
+#[derive(Clone)]
+pub struct Pool {
+    slab: Arc<Slab>,
+}
+
+impl Pool {
+    /// A pool over a slab of `size` bytes, rounded up to whole blocks of every class.
+    pub fn new(size: usize) -> Pool {
+        let share = (size / CLASSES.len()).next_multiple_of(CLASSES[CLASSES.len() - 1]);
+        let start = allocate_blocks(share * CLASSES.len());
+        let free = std::array::from_fn(|class| {
+            let queue = ArrayQueue::new(share / CLASSES[class]);
+            for index in 0..share / CLASSES[class] {
+                let _ = queue.push(class * share + index * CLASSES[class]);
+            }
+            queue
+        });
+        Pool { slab: Arc::new(Slab { start, size: share * CLASSES.len(), free }) }
+    }
+
+    /// A block of at least `capacity` bytes, none filled: from the slab if one of a fitting class
+    /// is free, else from the heap.
+    pub fn take(&self, capacity: usize) -> Buf {
+        let fitting = CLASSES.iter().position(|size| *size >= capacity);
+        let Some(class) = fitting else { return Buf::allocate(capacity) };
+        let Some(at) = self.slab.free[class].pop() else { return Buf::allocate(capacity) };
+        // SAFETY: `at` is an offset inside the slab, put there by `new` or by the Buf that had it.
+        let start = unsafe { self.slab.start.add(at) };
+        Buf { start, len: 0, capacity: CLASSES[class], home: Some((self.slab.clone(), class)) }
+    }
+
+    /// The stretch to register with the kernel: its address and size in bytes.
+    pub fn region(&self) -> (*const u8, usize) {
+        (self.slab.start.as_ptr(), self.slab.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_and_come_back_to_their_slab() {
+        let pool = Pool::new(4 << 20);
+        let first = pool.take(200 << 10);
+        assert!(first.is_registered());
+        assert_eq!(first.as_ptr() as usize % BLOCK, 0);
+        let held: Vec<Buf> = (0..4).map(|_| pool.take(1 << 20)).collect();
+        assert_eq!(held.iter().filter(|buf| buf.is_registered()).count(), 1);
+        drop(held);
+        assert!(pool.take(1 << 20).is_registered());
+    }
+
+    #[test]
+    fn a_view_keeps_its_block_alive_and_padding_is_zero() {
+        let mut buf = Buf::copy_of(&[7; 5000]);
+        buf.pad_to_block();
+        assert_eq!(buf.len(), 8192);
+        assert!(buf[5000..].iter().all(|byte| *byte == 0));
+        let shared = Arc::new(buf);
+        let view = Buf::slice(&shared, 10, 20);
+        drop(shared);
+        assert_eq!(&view[..], &[7; 10]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Disk work as values: a machine below the water-line emits [`DiskOp`]s and is handed a
+//! [`DiskDone`] for each, in any order.
+//!
+//! Nothing orders two operations but waiting: who needs B after A emits B when A is done.
+//! Contents are on stable storage only after a durable write or a [`DiskOp::Sync`]; names only
+//! after [`DiskOp::SyncDirectory`] of their directory (operations that include it say so).
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Buf;
+
+/// A file or directory, relative to the data directory it lives in, `/` between parts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilePath {
+    /// Which of the data directories (`log.dirs`), 0 for the first.
+    pub disk: u16,
+    /// `topic-0/00000000000000000000.log`, or the empty text for the data directory itself.
+    pub path: Arc<str>,
+}
+
+impl FilePath {
+    /// Names `path` on data directory `disk`.
+    pub fn new(disk: u16, path: &str) -> FilePath {
+        FilePath { disk, path: Arc::from(path) }
+    }
+
+    /// The file `name` inside this directory.
+    pub fn join(&self, name: &str) -> FilePath {
+        if self.path.is_empty() {
+            return FilePath::new(self.disk, name);
+        }
+        FilePath { disk: self.disk, path: Arc::from(format!("{}/{name}", self.path)) }
+    }
+
+    /// The directory this file is in; the data directory is its own parent.
+    pub fn parent(&self) -> FilePath {
+        FilePath::new(self.disk, self.path.rsplit_once('/').map_or("", |(parent, _)| parent))
+    }
+
+    /// The last part of the path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+impl fmt::Debug for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.disk, self.path)
+    }
+}
+
+/// Ties a [`DiskDone`] to its [`DiskOp`]. `owner` is whoever the completion goes to (a slot of the
+/// core's table), `sequence` is the owner's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId {
+    /// The slot of the machine that asked.
+    pub owner: u32,
+    /// That machine's number for it.
+    pub sequence: u32,
+}
+
+/// One piece of disk work.
+#[derive(Clone, Debug)]
+pub enum DiskOp {
+    /// Writes `data[..]` at byte `at`; both multiples of [`super::BLOCK`]. Creates the file if it
+    /// is missing (its directory must exist). `durable`: on stable storage, contents and size,
+    /// before it is done; otherwise done once the kernel has it, so that it survives the death of
+    /// this process but not of the machine.
+    Write { id: OpId, file: FilePath, at: u64, data: Arc<Buf>, durable: bool },
+    /// Reads up to `len` bytes at `at`, both multiples of [`super::BLOCK`], past the page cache.
+    /// Gives [`DiskOutput::Data`], shorter at the end of the file.
+    Read { id: OpId, file: FilePath, at: u64, len: usize },
+    /// The contents of the file, as they are now, onto stable storage (fdatasync).
+    Sync { id: OpId, file: FilePath },
+    /// Makes the file at least `size` bytes long with its blocks allocated, reading as zeros.
+    /// Creates the file if it is missing. Not durable by itself.
+    Allocate { id: OpId, file: FilePath, size: u64 },
+    /// Cuts the file to `size` bytes, durably.
+    Truncate { id: OpId, file: FilePath, size: u64 },
+    /// Reads a whole small file. Gives [`DiskOutput::Contents`]; [`FaultKind::NotFound`] if there
+    /// is none, [`FaultKind::TooLarge`] above `limit` bytes.
+    ReadFile { id: OpId, file: FilePath, limit: usize },
+    /// Replaces a small file as a whole, durably: afterwards either the old or the new contents
+    /// are there, never a mixture (temporary file, sync, rename, sync of the directory).
+    ReplaceFile { id: OpId, file: FilePath, contents: Bytes },
+    /// Makes a directory, parents included, durably. No error if it is there already.
+    MakeDirectory { id: OpId, directory: FilePath },
+    /// Gives a file or directory another name on the same data directory, durably (both parents
+    /// are synced). Replaces a file of the new name.
+    Rename { id: OpId, from: FilePath, to: FilePath },
+    /// Removes a file. No error if it is missing. Not durable by itself.
+    Remove { id: OpId, file: FilePath },
+    /// Removes a directory with all that is in it. No error if it is missing.
+    RemoveDirectory { id: OpId, directory: FilePath },
+    /// Lists a directory, in order of name. Gives [`DiskOutput::Entries`], empty if it is missing.
+    List { id: OpId, directory: FilePath },
+    /// The names in a directory onto stable storage.
+    SyncDirectory { id: OpId, directory: FilePath },
+}
+
+impl DiskOp {
+    /// The id its completion will carry.
+    pub fn id(&self) -> OpId {
+        match self {
+            DiskOp::Write { id, .. }
+            | DiskOp::Read { id, .. }
+            | DiskOp::Sync { id, .. }
+            | DiskOp::Allocate { id, .. }
+            | DiskOp::Truncate { id, .. }
+            | DiskOp::ReadFile { id, .. }
+            | DiskOp::ReplaceFile { id, .. }
+            | DiskOp::MakeDirectory { id, .. }
+            | DiskOp::Rename { id, .. }
+            | DiskOp::Remove { id, .. }
+            | DiskOp::RemoveDirectory { id, .. }
+            | DiskOp::List { id, .. }
+            | DiskOp::SyncDirectory { id, .. } => *id,
+        }
+    }
+}
+
+/// What became of a [`DiskOp`].
+#[derive(Clone, Debug)]
+pub struct DiskDone {
+    /// The id of the operation.
+    pub id: OpId,
+    /// Its output, or why it failed. A failed write or sync is never tried again.
+    pub result: Result<DiskOutput, DiskFault>,
+}
+
+/// What a successful operation gives.
+#[derive(Clone, Debug)]
+pub enum DiskOutput {
+    /// It is done.
+    Done,
+    /// The bytes of a [`DiskOp::Read`].
+    Data(Arc<Buf>),
+    /// The bytes of a [`DiskOp::ReadFile`].
+    Contents(Bytes),
+    /// The entries of a [`DiskOp::List`].
+    Entries(Vec<DirectoryEntry>),
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirectoryEntry {
+    /// The name alone, without its directory.
+    pub name: String,
+    /// True for a directory.
+    pub is_directory: bool,
+    /// Bytes in the file; 0 for a directory.
+    pub size: u64,
+}
+
+/// A failed disk operation: which file, which operation, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskFault {
+    /// The file or directory.
+    pub file: FilePath,
+    /// The operation, as a verb: `write`, `sync`, `read`.
+    pub op: &'static str,
+    /// What sort of failure.
+    pub kind: FaultKind,
+}
+
+/// Sorts of failure that the log treats apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// There is no such file.
+    NotFound,
+    /// The disk or the quota is full (ENOSPC, EDQUOT).
+    NoSpace,
+    /// The file is larger than the reader allows.
+    TooLarge,
+    /// Anything else, by its errno (EIO: 5).
+    Io(i32),
+}
+
+impl fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} failed: ", self.op, self.file)?;
+        match self.kind {
+            FaultKind::NotFound => f.write_str("no such file"),
+            FaultKind::NoSpace => f.write_str("no space left on the device"),
+            FaultKind::TooLarge => f.write_str("the file is too large"),
+            FaultKind::Io(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl std::error::Error for DiskFault {}
