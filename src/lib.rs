@@ -29,3 +29,5 @@
 //! | 0 | base | |
 
 pub mod base;
+pub mod log;
+pub mod record;
