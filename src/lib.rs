@@ -31,3 +31,4 @@
 pub mod base;
 pub mod log;
 pub mod record;
+pub mod cluster;
