@@ -32,3 +32,4 @@ pub mod base;
 pub mod log;
 pub mod record;
 pub mod cluster;
+pub mod record;
