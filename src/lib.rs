@@ -28,5 +28,6 @@
 //! | 1 | obs | base |
 //! | 0 | base | |
 
+pub mod admin;
 pub mod base;
 pub mod obs;
