@@ -90,7 +90,9 @@ impl Measurements {
         self.memory.visit(&mut walk);
     }
 
-    /// A copy of every figure, to be sent away.
+    /// A copy of every figure, to be sent away: 290 KiB and 190 µs of this core's time with every
+    /// histogram spread over a thousand counters (2 vCPUs, release), much less in common use. So
+    /// it is for seconds apart, not for every turn.
     pub fn snapshot(&self) -> CoreSnapshot {
         snapshot::take(self)
     }
