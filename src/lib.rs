@@ -28,8 +28,10 @@
 //! | 1 | obs | base |
 //! | 0 | base | |
 
+pub mod admin;
 pub mod base;
 pub mod log;
 pub mod record;
 pub mod cluster;
 pub mod record;
+pub mod obs;
