@@ -30,8 +30,7 @@
 
 pub mod admin;
 pub mod base;
-pub mod log;
-pub mod record;
 pub mod cluster;
-pub mod record;
+pub mod log;
 pub mod obs;
+pub mod record;
