@@ -34,3 +34,4 @@ pub mod cluster;
 pub mod log;
 pub mod obs;
 pub mod record;
+pub mod protocol;
