@@ -33,5 +33,7 @@ pub mod base;
 pub mod cluster;
 pub mod log;
 pub mod obs;
-pub mod record;
+pub mod partition;
 pub mod protocol;
+pub mod record;
+pub mod shard;

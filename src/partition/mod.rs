@@ -208,7 +208,11 @@ impl Partition {
                 None => log::AppendRefused::NotReady,
             }));
         }
-        let rules = Rules { produce_version, origin, ..self.settings.rules };
+        let rules = Rules {
+            produce_version,
+            origin,
+            ..self.settings.rules
+        };
         let valid =
             record::validate(records, &rules, now.wall, scratch).map_err(Refusal::Invalid)?;
         let header = valid.header;
@@ -234,7 +238,8 @@ impl Partition {
             .log
             .append(now, &valid.batch, self.leader_epoch)
             .map_err(Refusal::Storage)?;
-        self.producers.apply(&header, appended.base_offset, now.wall.0);
+        self.producers
+            .apply(&header, appended.base_offset, now.wall.0);
         Ok(Accepted {
             base_offset: appended.base_offset,
             last_offset: appended.last_offset,
@@ -251,7 +256,9 @@ impl Partition {
             return false;
         }
         // A retry may wait for an older batch than the newest: keep the order of offsets.
-        let at = self.waiting.partition_point(|(offset, _)| *offset <= last_offset);
+        let at = self
+            .waiting
+            .partition_point(|(offset, _)| *offset <= last_offset);
         self.waiting.insert(at, (last_offset, token));
         true
     }
@@ -290,16 +297,12 @@ impl Partition {
 
     /// Forgets producers that have been silent for too long. Returns how many.
     pub fn expire_producers(&mut self, now: Now) -> usize {
-        self.producers.expire(now.wall.0, self.settings.producer_expiration)
+        self.producers
+            .expire(now.wall.0, self.settings.producer_expiration)
     }
 
     /// Drops segments that the topic no longer wants to keep.
-    pub fn enforce_retention(
-        &mut self,
-        now: Now,
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) {
+    pub fn enforce_retention(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
         if self.ready && self.settings.deletable {
             let before = self.log.start_offset();
             self.log.enforce_retention(now, out);
@@ -323,11 +326,20 @@ impl Partition {
                     self.producers = Producers::restore(&bytes).unwrap_or_default();
                 }
                 log::Event::Replayed { header } => {
-                    self.producers.apply(&header, header.base_offset, header.max_timestamp);
+                    self.producers
+                        .apply(&header, header.base_offset, header.max_timestamp);
                 }
-                log::Event::Ready { clean, bytes_scanned, bytes_cut } => {
+                log::Event::Ready {
+                    clean,
+                    bytes_scanned,
+                    bytes_cut,
+                } => {
                     self.ready = true;
-                    events.push(Event::Ready { clean, bytes_scanned, bytes_cut });
+                    events.push(Event::Ready {
+                        clean,
+                        bytes_scanned,
+                        bytes_cut,
+                    });
                 }
                 log::Event::Committed => self.commit(events),
                 log::Event::Filled => events.push(Event::Filled),
@@ -342,7 +354,10 @@ impl Partition {
                 log::Event::Deleted => events.push(Event::Deleted),
                 log::Event::Fenced(fault) => {
                     self.commit(events);
-                    let tokens = self.waiting.drain(..).map(|(_, token)| Event::Failed(token));
+                    let tokens = self
+                        .waiting
+                        .drain(..)
+                        .map(|(_, token)| Event::Failed(token));
                     events.extend(tokens);
                     events.push(Event::Fenced(fault));
                 }
@@ -363,15 +378,29 @@ impl Partition {
     }
 
     /// Whole batches from the one that contains `from`, below the high watermark.
-    pub fn read(&mut self, from: Offset, max_bytes: usize, at_least_one: bool) -> Result<Read, Refusal> {
+    pub fn read(
+        &mut self,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
         if from < start || from > end {
-            return Err(Refusal::OffsetOutOfRange { start, end, found: from });
+            return Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: from,
+            });
         }
-        match self.log.read(from, self.high_watermark(), max_bytes, at_least_one) {
-            Read::BelowStart | Read::AboveEnd => {
-                Err(Refusal::OffsetOutOfRange { start, end, found: from })
-            }
+        match self
+            .log
+            .read(from, self.high_watermark(), max_bytes, at_least_one)
+        {
+            Read::BelowStart | Read::AboveEnd => Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: from,
+            }),
             Read::Fenced => Err(Refusal::Fenced),
             read => Ok(read),
         }
@@ -389,7 +418,8 @@ impl Partition {
 
     /// The first record at or after `timestamp` (milliseconds), below the high watermark.
     pub fn offset_for_timestamp(&mut self, timestamp: i64) -> Lookup {
-        self.log.offset_for_timestamp(timestamp, self.high_watermark())
+        self.log
+            .offset_for_timestamp(timestamp, self.high_watermark())
     }
 
     /// The record with the largest timestamp (KIP-734).
@@ -419,10 +449,18 @@ impl Partition {
         if !self.ready || self.fault().is_some() {
             return Err(Refusal::Fenced);
         }
-        let to = if to.0 == -1 { self.high_watermark() } else { to };
+        let to = if to.0 == -1 {
+            self.high_watermark()
+        } else {
+            to
+        };
         let (start, end) = (self.log_start(), self.high_watermark());
         if to.0 < 0 || to > end {
-            return Err(Refusal::OffsetOutOfRange { start, end, found: to });
+            return Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: to,
+            });
         }
         if to <= start {
             return Ok(None);
@@ -438,7 +476,11 @@ impl Partition {
 
     /// Deletes the log; [`Event::Deleted`] follows. Appends that wait fail.
     pub fn delete(&mut self, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
-        events.extend(self.waiting.drain(..).map(|(_, token)| Event::Failed(token)));
+        events.extend(
+            self.waiting
+                .drain(..)
+                .map(|(_, token)| Event::Failed(token)),
+        );
         events.push(Event::Moved);
         self.ready = false;
         self.log.delete(out);
@@ -454,7 +496,10 @@ impl Partition {
 
     /// The newest epoch of a producer; for DescribeProducers.
     pub fn producer_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
-        self.producers.iter().find(|(found, _)| *found == id).map(|(_, state)| state.epoch)
+        self.producers
+            .iter()
+            .find(|(found, _)| *found == id)
+            .map(|(_, state)| state.epoch)
     }
 
     /// The producers' snapshot, for tests and tools.

@@ -90,12 +90,17 @@ pub struct Producers {
 impl Producers {
     /// Judges a batch before it is appended. Batches without a producer id are always next.
     pub fn check(&self, header: &BatchHeader) -> Verdict {
-        let Some(state) = self.by_id.get(&header.producer_id) else { return Verdict::Next };
+        let Some(state) = self.by_id.get(&header.producer_id) else {
+            return Verdict::Next;
+        };
         if header.producer_id.0 < 0 {
             return Verdict::Next;
         }
         if header.producer_epoch < state.epoch {
-            return Verdict::Fenced { current: state.epoch, found: header.producer_epoch };
+            return Verdict::Fenced {
+                current: state.epoch,
+                found: header.producer_epoch,
+            };
         }
         let (first, last) = sequences(header);
         if header.producer_epoch > state.epoch {
@@ -103,19 +108,22 @@ impl Producers {
             return if first == Sequence(0) {
                 Verdict::Next
             } else {
-                Verdict::OutOfOrder { expected: Sequence(0), found: first }
+                Verdict::OutOfOrder {
+                    expected: Sequence(0),
+                    found: first,
+                }
             };
         }
-        let same = |batch: &&BatchMemory| {
-            batch.first_sequence == first && batch.last_sequence == last
-        };
+        let same =
+            |batch: &&BatchMemory| batch.first_sequence == first && batch.last_sequence == last;
         if let Some(batch) = state.batches.iter().find(same) {
             return Verdict::Duplicate(*batch);
         }
         match state.batches.back() {
-            Some(newest) if newest.last_sequence.plus(1) != first => {
-                Verdict::OutOfOrder { expected: newest.last_sequence.plus(1), found: first }
-            }
+            Some(newest) if newest.last_sequence.plus(1) != first => Verdict::OutOfOrder {
+                expected: newest.last_sequence.plus(1),
+                found: first,
+            },
             _ => Verdict::Next,
         }
     }
@@ -126,11 +134,14 @@ impl Producers {
         if header.producer_id.0 < 0 {
             return;
         }
-        let state = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerState {
-            epoch: header.producer_epoch,
-            batches: VecDeque::with_capacity(1),
-            last_timestamp: wall_ms,
-        });
+        let state = self
+            .by_id
+            .entry(header.producer_id)
+            .or_insert_with(|| ProducerState {
+                epoch: header.producer_epoch,
+                batches: VecDeque::with_capacity(1),
+                last_timestamp: wall_ms,
+            });
         if state.epoch != header.producer_epoch {
             state.epoch = header.producer_epoch;
             state.batches.clear();
@@ -156,7 +167,8 @@ impl Producers {
     pub fn expire(&mut self, wall_ms: i64, expiration: Duration) -> usize {
         let before = self.by_id.len();
         let limit = i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX);
-        self.by_id.retain(|_, state| wall_ms.saturating_sub(state.last_timestamp) < limit);
+        self.by_id
+            .retain(|_, state| wall_ms.saturating_sub(state.last_timestamp) < limit);
         before - self.by_id.len()
     }
 
@@ -222,15 +234,24 @@ impl Producers {
                     timestamp: i64::from_be_bytes(take(&mut rest)?),
                 });
             }
-            by_id.insert(id, ProducerState { epoch, batches, last_timestamp });
+            by_id.insert(
+                id,
+                ProducerState {
+                    epoch,
+                    batches,
+                    last_timestamp,
+                },
+            );
         }
         Some(Producers { by_id })
     }
 }
 
-
 fn sequences(header: &BatchHeader) -> (Sequence, Sequence) {
-    (header.base_sequence, header.base_sequence.plus(header.last_offset_delta))
+    (
+        header.base_sequence,
+        header.base_sequence.plus(header.last_offset_delta),
+    )
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
