@@ -16,7 +16,7 @@ const MEMORY_PER_BYTE: usize = 24;
 /// Memory that elements may take however small the body is, in bytes.
 const MEMORY_MIN: usize = 64 << 10;
 /// Memory that elements may take however large the body is, in bytes.
-const MEMORY_MAX: usize = 256 << 20;
+const MEMORY_MAX: usize = 64 << 20;
 
 /// The longest string, in bytes, also where a compact length could say more (apache/kafka
 /// generated code refuses lengths above 0x7fff).
