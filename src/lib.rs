@@ -30,3 +30,4 @@
 
 pub mod base;
 pub mod cluster;
+pub mod protocol;
