@@ -20,6 +20,13 @@ type Row = (
     Vec<(Vec<u8>, Option<Vec<u8>>)>,
 );
 
+/// Key, value and headers of a record to be written.
+type Content<'a> = (
+    Option<&'a [u8]>,
+    Option<&'a [u8]>,
+    &'a [(&'a [u8], Option<&'a [u8]>)],
+);
+
 fn rows(batch: &[u8]) -> Result<Vec<Row>, BatchError> {
     let mut scratch = Scratch::new();
     let records = Batch::parse(batch)?.records(&mut scratch, LIMIT)?;
@@ -108,7 +115,7 @@ fn every_codec_gives_back_every_kind_of_record() {
         (b"", Some(b"")),
         (b"h", Some(b"1")),
     ];
-    let kinds: [(Option<&[u8]>, Option<&[u8]>, &[(&[u8], Option<&[u8]>)]); 6] = [
+    let kinds: [Content; 6] = [
         (None, Some(b"null key"), &[]),
         (Some(b"null value"), None, &[]),
         (Some(b""), Some(b""), &[]),

@@ -38,8 +38,10 @@ fn patched(batch: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     batch
 }
 
-/// Offset, timestamp, key and value of every record.
-fn rows(batch: &[u8]) -> Vec<(i64, i64, Option<Vec<u8>>, Option<Vec<u8>>)> {
+/// Offset, timestamp, key and value of a record.
+type Row = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn rows(batch: &[u8]) -> Vec<Row> {
     let mut scratch = Scratch::new();
     let records = Batch::parse(batch)
         .and_then(|b| b.records(&mut scratch, LIMIT))
@@ -468,7 +470,7 @@ fn a_topics_codec_replaces_the_producers_and_the_same_codec_is_left_alone() {
                 let valid = check(&batch, &rules).expect("valid");
                 assert_eq!(valid.header.codec(), Ok(stored));
                 assert_eq!(valid.header.timestamp_type(), timestamp_type);
-                let strip = |rows: Vec<(i64, i64, _, _)>| -> Vec<_> {
+                let strip = |rows: Vec<Row>| -> Vec<_> {
                     rows.into_iter()
                         .map(|(offset, _, key, value)| (offset, key, value))
                         .collect()
