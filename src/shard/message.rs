@@ -68,12 +68,14 @@ pub enum PeerMessage {
     },
     /// To core 0: the image of this version is in force here, deletions are durable.
     Applied(u64),
-    /// To core 0: how many partitions this core has opened, of how many.
-    Opened {
-        /// Opened so far.
-        opened: usize,
-        /// Of so many.
-        of: usize,
+    /// To core 0: a block of producer ids, please.
+    WantProducerIds,
+    /// From core 0: a block of producer ids.
+    ProducerIds {
+        /// The first of them.
+        first: ProducerId,
+        /// How many; 0 when none can be given now.
+        count: u32,
     },
 }
 
@@ -300,6 +302,8 @@ pub struct Effects {
     pub replies: Vec<(Ticket, Reply)>,
     /// Messages to other cores, and to itself.
     pub peers: Vec<(CoreId, PeerMessage)>,
+    /// Logs that were fenced, for the operator. `None`: the metadata log.
+    pub faults: Vec<(Option<TopicPartition>, Fault)>,
     /// This core has opened all its partitions. Set once.
     pub ready: bool,
     /// Everything is closed. Set once, after [`Event::Stop`].
