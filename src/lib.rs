@@ -29,3 +29,4 @@
 //! | 0 | base | |
 
 pub mod base;
+pub mod rt;
