@@ -103,6 +103,8 @@ pub fn on_turn(hook: impl FnMut(Now) -> Option<Mono> + 'static) {
 }
 
 /// Has the hook called, and sleep put off, whenever `waiting` says that there is something to do.
+/// It is asked each round; it may wake tasks, but must not submit operations: it is asked for the
+/// last time just before the shard sleeps.
 pub(super) fn watch(waiting: impl Fn() -> bool + 'static) {
     current().watches.borrow_mut().push(Box::new(waiting));
 }
@@ -320,7 +322,9 @@ impl Machine {
             let polled = self.polls.get() != polls;
             let now = clock::now();
             let due = self.hook_deadline.get().is_some_and(|at| at <= now.mono);
-            if completed > 0 || fired > 0 || polled || due || self.has_mail() {
+            // Asked each round, busy or not: asking is also what delivers.
+            let mail = self.has_mail();
+            if completed > 0 || fired > 0 || polled || due || mail {
                 self.end_turn(now);
                 add(&self.counts.turns, 1);
                 let end = clock::mono();
@@ -368,7 +372,10 @@ impl Machine {
     }
 
     fn has_mail(&self) -> bool {
-        self.watches.borrow().iter().any(|waiting| waiting())
+        self.watches
+            .borrow()
+            .iter()
+            .fold(false, |mail, waiting| waiting() || mail)
     }
 
     /// Nothing is runnable: spins as long as that has paid of late, then sleeps.
@@ -376,8 +383,7 @@ impl Machine {
         if self.spin_for_work(now) {
             return;
         }
-        let deadlines = [self.sleepers.next_deadline(), self.hook_deadline.get()];
-        let next = deadlines.into_iter().flatten().min();
+        let next = self.next_deadline();
         let start = clock::mono();
         let until_next = next.map_or(self.config.park_max, |at| at.since(start));
         if until_next.is_zero() {
@@ -390,6 +396,11 @@ impl Machine {
             self.learn_from_sleep(clock::mono().since(start));
         }
         self.doorbells.get_up(self.core());
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let deadlines = [self.sleepers.next_deadline(), self.hook_deadline.get()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// A sleep that was over at once should have been a spin: spin longer next time.
@@ -407,7 +418,7 @@ impl Machine {
             return false;
         }
         add(&self.counts.spins, 1);
-        let deadline = self.sleepers.next_deadline();
+        let deadline = self.next_deadline();
         loop {
             if !self.ring.is_quiet() || self.has_mail() {
                 add(&self.counts.spins_lucky, 1);

@@ -51,7 +51,10 @@ pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket
             Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE: choose another one",
             Some(libc::EADDRNOTAVAIL) => "no network interface here has this address",
             _ => {
-                return io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+                return io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {address}: {error}"),
+                );
             }
         };
         io::Error::new(

@@ -169,10 +169,10 @@ impl<T: Send + 'static> Port<T> {
 
     fn tell_starved(&self, from: usize, lane: &Lane<T>) {
         fence(Ordering::SeqCst);
-        if lane.starved.load(Ordering::Relaxed) && lane.starved.swap(false, Ordering::SeqCst) {
-            if from < self.lanes.cores {
-                self.lanes.doorbells.ring(from);
-            }
+        let told =
+            lane.starved.load(Ordering::Relaxed) && lane.starved.swap(false, Ordering::SeqCst);
+        if told && from < self.lanes.cores {
+            self.lanes.doorbells.ring(from);
         }
     }
 

@@ -23,21 +23,31 @@
 //! What follows: wakers must be woken on their own shard; other threads reach a shard through
 //! [`mesh`] and [`doorbell`] only.
 
+pub mod blocking;
 pub mod clock;
 pub mod counters;
+mod descriptors;
+pub mod device;
+pub mod disk;
 pub mod doorbell;
 pub mod executor;
 pub mod gate;
 pub mod limits;
 pub mod listener;
 pub mod mesh;
+mod metadata;
 mod ring;
 mod sendfile;
 pub mod signals;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod timer;
 
+pub use blocking::BlockingPool;
 pub use counters::Counters;
+pub use device::{DeviceFacts, DurableWrite, probe_device};
+pub use disk::{DataDirectory, Disk, DiskOptions};
 pub use doorbell::Doorbells;
 pub use executor::{Shard, ShardConfig, ShardHandle, Task, on_turn, spawn_local, spawn_shards};
 pub use listener::{BoundSocket, Listener, bind_all};

@@ -26,6 +26,9 @@ const SUBMISSIONS: u32 = 256;
 /// Entries of the completion queue; beyond it the kernel keeps them, at a cost.
 const COMPLETIONS: u32 = 4096;
 
+/// `IORING_ENTER_GETEVENTS`: with deferred task work, nothing completes without it.
+const GET_EVENTS: u32 = 1;
+
 /// Marks user data that belongs to no slot. Generations stay below 2^31, so slots never set it.
 const SPECIAL: u64 = 1 << 63;
 /// A completion that nobody waits for.
@@ -250,8 +253,7 @@ impl Ring {
     pub(super) fn turn(&self, special: impl FnMut(u64, i32)) -> usize {
         while !self.is_quiet_for_submission() {
             self.refill();
-            let result = self.io.borrow().submit();
-            self.accept_enter(result.map(|_| ()));
+            self.enter();
             if self.backlog.borrow().is_empty() {
                 break;
             }
@@ -259,6 +261,16 @@ impl Ring {
             self.collect();
         }
         self.reap(special)
+    }
+
+    /// One system call that submits and has the kernel deliver what is done, without waiting.
+    fn enter(&self) {
+        let mut io = self.io.borrow_mut();
+        let queued = io.submission().len() as u32;
+        let none = None::<&libc::sigset_t>;
+        // SAFETY: no argument is passed, and `queued` entries are in the queue.
+        let result = unsafe { io.submitter().enter(queued, 0, GET_EVENTS, none) };
+        self.accept_enter(result.map(|_| ()));
     }
 
     /// Submits what is queued, then sleeps until something completes or `limit` has passed.
