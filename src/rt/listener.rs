@@ -228,7 +228,7 @@ impl Listener {
 
     /// Spends the reserve descriptor on closing one waiting connection, so that its client learns
     /// at once instead of hanging.
-    fn turn_away(&self, error: &io::Error) {
+    pub(super) fn turn_away(&self, error: &io::Error) {
         if self.reserve.borrow_mut().take().is_none() {
             return;
         }
@@ -253,7 +253,7 @@ impl Listener {
         }
     }
 
-    fn restore_reserve(&self) {
+    pub(super) fn restore_reserve(&self) {
         let mut reserve = self.reserve.borrow_mut();
         if reserve.is_none() {
             *reserve = File::open("/dev/null").ok();

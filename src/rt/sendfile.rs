@@ -27,7 +27,7 @@ use crate::base::Buf;
 const SLICE_MAX: u64 = 128 << 10;
 /// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
 /// units of at least this size.
-const SAMPLE_EVERY: u64 = 16 << 10;
+const SAMPLE_EVERY: u64 = 32 << 10;
 /// The size of a page in the page cache.
 const PAGE: u64 = 4096;
 /// The system call's number, the same on every architecture.

@@ -43,6 +43,15 @@ impl Sleepers {
         self.timers.borrow().next()
     }
 
+    /// Sets who is woken; false if the sleeper has been fired.
+    fn update(&self, key: u64, waker: &Waker) -> bool {
+        match self.wakers.borrow_mut().get_mut(&key) {
+            Some(known) => known.clone_from(waker),
+            None => return false,
+        }
+        true
+    }
+
     fn cancel(&self, key: u64) {
         self.timers.borrow_mut().cancel(&key);
         self.wakers.borrow_mut().remove(&key);
@@ -78,10 +87,14 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let sleepers = &self.machine.sleepers;
-        let key = self.key.unwrap_or_else(|| {
-            sleepers.next.set(sleepers.next.get() + 1);
-            sleepers.next.get()
-        });
+        if self
+            .key
+            .is_some_and(|key| sleepers.update(key, context.waker()))
+        {
+            return Poll::Pending;
+        }
+        sleepers.next.set(sleepers.next.get() + 1);
+        let key = sleepers.next.get();
         sleepers.timers.borrow_mut().set(key, self.at);
         sleepers
             .wakers

@@ -279,6 +279,31 @@ fn a_taken_port_is_refused_with_advice() {
 }
 
 #[test]
+fn when_descriptors_run_out_the_waiting_connection_is_turned_away_at_once() {
+    let mut bound = bind_all(any_port(), 1).expect("a port");
+    let address = bound[0].address();
+    let doorbells = Doorbells::new(1).expect("a doorbell");
+    run_shards(
+        &doorbells,
+        vec![bound.pop().expect("a socket")],
+        move |_, bound| async move {
+            let listener = Listener::listen(bound).expect("listening");
+            let client = Stream::connect(address).await.expect("connected");
+            let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
+            listener.turn_away(&exhausted);
+            let (count, _) = client.receive_into(BytesMut::with_capacity(1)).await;
+            assert!(!matches!(count, Ok(1..)), "turned away");
+            // Without its reserve it can only wait.
+            listener.turn_away(&exhausted);
+            assert_eq!(counters().accepts_refused, 1);
+            listener.restore_reserve();
+            let _client = Stream::connect(address).await.expect("connected");
+            listener.accept().await.expect("back in business");
+        },
+    );
+}
+
+#[test]
 fn a_peer_that_resets_gives_an_error_and_never_a_panic() {
     let mut bound = bind_all(any_port(), 1).expect("a port");
     let address = bound[0].address();
