@@ -372,10 +372,11 @@ impl Machine {
     }
 
     fn has_mail(&self) -> bool {
-        self.watches
-            .borrow()
-            .iter()
-            .fold(false, |mail, waiting| waiting() || mail)
+        let mut mail = false;
+        for waiting in self.watches.borrow().iter() {
+            mail |= waiting();
+        }
+        mail
     }
 
     /// Nothing is runnable: spins as long as that has paid of late, then sleeps.

@@ -257,10 +257,8 @@ fn drop_from_cache(file: &File, size: usize) {
     use std::os::fd::AsRawFd;
     let (size, advice) = (size as libc::off_t, libc::POSIX_FADV_DONTNEED);
     // SAFETY: the descriptor is open; only advice.
-    assert_eq!(
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, size, advice) },
-        0
-    );
+    let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, size, advice) };
+    assert_eq!(result, 0);
 }
 
 #[test]
