@@ -37,3 +37,4 @@ pub mod partition;
 pub mod protocol;
 pub mod record;
 pub mod shard;
+pub mod rt;
