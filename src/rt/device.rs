@@ -171,8 +171,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_device_of_this_repository_is_described_and_nothing_is_left_behind() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    fn a_device_is_described_and_nothing_is_left_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
         let facts = probe_device(directory.path()).expect("facts");
         assert!(
             facts.write_then_sync.is_some() || facts.write_with_sync.is_some(),

@@ -3,7 +3,7 @@
 //! A shard that goes to sleep sets its flag, fences, and looks at its queues once more. Whoever
 //! put something into a queue fences, and rings if the flag was set: through its own ring if it is
 //! a shard, through the eventfd if it is any other thread. No wake is lost, and none is sent to a
-//! shard that is awake.
+//! shard that is awake. A shard's ring leaves with everything else at the end of its turn.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

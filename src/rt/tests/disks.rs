@@ -3,23 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tempfile::TempDir;
-
 use crate::base::{BLOCK, Buf, DiskOp, DiskOutput, FaultKind, FilePath, OpId, Pool, Prng};
 use crate::rt::executor::{counters, spawn_local};
 use crate::rt::{BlockingPool, DataDirectory, Disk, DiskOptions, DurableWrite};
+use bytes::Bytes;
 
-use super::run;
+use super::{directory_on_disk, run};
 
 const ID: OpId = OpId {
     owner: 3,
     sequence: 9,
 };
-
-fn directory() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory")
-}
 
 fn disk_in(path: &Path, durable_write: DurableWrite, options: DiskOptions) -> Disk {
     let directory = DataDirectory {
@@ -69,7 +63,7 @@ async fn read(disk: &Disk, file: &FilePath, at: u64, len: usize) -> Vec<u8> {
 fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
     for way in [DurableWrite::WithTheWrite, DurableWrite::SyncAfterwards] {
         run(move || async move {
-            let place = directory();
+            let place = directory_on_disk();
             let pool = Pool::new(4 << 20);
             let root = DataDirectory {
                 path: place.path().to_owned(),
@@ -142,7 +136,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
 #[test]
 fn names_change_and_open_files_follow() {
     run(|| async {
-        let place = directory();
+        let place = directory_on_disk();
         let options = DiskOptions::default();
         let disk = disk_in(place.path(), DurableWrite::WithTheWrite, options);
         let (a, b) = (FilePath::new(0, "t-0"), FilePath::new(0, "t-0.gone-delete"));
@@ -250,7 +244,7 @@ fn names_change_and_open_files_follow() {
 #[test]
 fn open_files_and_operations_in_flight_stay_bounded() {
     run(|| async {
-        let place = directory();
+        let place = directory_on_disk();
         let options = DiskOptions {
             open_files_max: 8,
             writes_in_flight_max: 2,
@@ -287,7 +281,7 @@ fn open_files_and_operations_in_flight_stay_bounded() {
 #[test]
 fn a_path_that_leads_out_of_the_data_directory_is_refused() {
     run(|| async {
-        let place = directory();
+        let place = directory_on_disk();
         let options = DiskOptions::default();
         let disk = disk_in(place.path(), DurableWrite::WithTheWrite, options);
         for path in ["../x", "/etc/passwd"] {

@@ -8,10 +8,19 @@ use std::future::Future;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::{Doorbells, Shard, ShardConfig, clock, limits, spawn_shards, timeout};
 
 /// No test may take longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory on the disk that the repository is on: /tmp may be memory without O_DIRECT.
+fn directory_on_disk() -> TempDir {
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    std::fs::create_dir_all(target).expect("a target directory");
+    tempfile::tempdir_in(target).expect("a directory")
+}
 
 /// CPUs for `count` shards; shards share one if there are too few.
 fn cpus(count: usize) -> Vec<usize> {

@@ -17,7 +17,7 @@ use crate::rt::mesh::mesh;
 use crate::rt::timer::sleep;
 use crate::rt::{Doorbells, Listener, Stream, bind_all};
 
-use super::{run, run_shards};
+use super::{directory_on_disk, run, run_shards};
 
 fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
@@ -192,7 +192,7 @@ fn a_slow_reader_gets_every_byte_of_a_large_transfer() {
 
 #[test]
 fn a_file_that_is_not_in_the_page_cache_is_sent_byte_for_byte() {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let directory = directory_on_disk();
     let path = directory.path().join("segment.log");
     let size = (5 << 20) + 123;
     fs::write(&path, noise(size)).expect("written");
