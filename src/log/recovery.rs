@@ -6,7 +6,8 @@
 //!
 //! The scan goes over everything that the checkpoint does not vouch for, in chunks, and accepts
 //! batches while length, CRC, magic and the chain of offsets and epochs hold. Kafka's CRC covers
-//! neither offset nor epoch nor length, so the chain is what protects those. At the first bad byte
+//! neither offset nor epoch nor length, so the chain is what protects those; a leader epoch that was
+//! damaged upwards is only noticed at the batch behind it. At the first bad byte
 //! the search looks for evidence in all that follows, and [`trailer::judge`] decides.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -350,7 +351,10 @@ impl Log {
         segment.adopt(walk);
         segment.stage = FileStage::Open;
         segment.allocated = file_size;
-        self.end = self.end.max(segment.end);
+        // An empty segment says nothing about where the log ends: what was rolled may be torn.
+        if segment.size > 0 || self.segments.is_empty() {
+            self.end = self.end.max(segment.end);
+        }
         self.segments.push(segment);
     }
 

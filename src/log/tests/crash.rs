@@ -91,14 +91,14 @@ fn torture(seed: u64, flush_messages: i64) {
 
 #[test]
 fn no_acknowledged_batch_is_lost_and_none_changes_whatever_a_power_cut_tears() {
-    for seed in 0..150 {
+    for seed in 0..200 {
         torture(seed, 1);
     }
 }
 
 #[test]
 fn a_relaxed_log_loses_at_most_what_was_not_synced_and_nothing_in_the_middle() {
-    for seed in 1000..1100 {
+    for seed in 1000..1200 {
         torture(seed, 20);
     }
 }

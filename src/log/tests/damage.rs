@@ -46,7 +46,8 @@ fn a_bit_flip_in_the_middle_is_reported_and_nothing_behind_it_is_cut() {
                 world.events
             );
         };
-        assert!(*position <= at as u64);
+        // A leader epoch that grew is noticed at the next batch: no CRC covers it.
+        assert!(*position <= at as u64 + 800);
         assert_eq!(
             world.disk.files[&segment()].now,
             before,
