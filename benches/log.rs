@@ -11,7 +11,10 @@ use corelane::log::{Log, Options};
 use corelane::record::{BatchBuilder, Codec};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-const NOW: Now = Now { mono: Mono(1), wall: Wall(1_000) };
+const NOW: Now = Now {
+    mono: Mono(1),
+    wall: Wall(1_000),
+};
 
 fn batch(bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
@@ -20,17 +23,30 @@ fn batch(bytes: usize) -> Vec<u8> {
 }
 
 fn log() -> Log {
-    let options = Options { segment_bytes: 256 << 20, ..Options::default() };
-    Log::new(FilePath::new(0, "bench-0"), 0, TopicId([1; 16]), options, Pool::new(64 << 20))
+    let options = Options {
+        segment_bytes: 256 << 20,
+        ..Options::default()
+    };
+    Log::new(
+        FilePath::new(0, "bench-0"),
+        0,
+        TopicId([1; 16]),
+        options,
+        Pool::new(64 << 20),
+    )
 }
 
 /// Appends one batch and carries it through to the commit.
 fn append(log: &mut Log, batch: &[u8], out: &mut Vec<DiskOp>) {
-    log.append(NOW, batch, LeaderEpoch(0)).expect("a batch that is taken");
+    log.append(NOW, batch, LeaderEpoch(0))
+        .expect("a batch that is taken");
     log.flush_turn(NOW, out);
     let mut events = Vec::new();
     while let Some(op) = out.pop() {
-        let done = DiskDone { id: op.id(), result: Ok(DiskOutput::Done) };
+        let done = DiskDone {
+            id: op.id(),
+            result: Ok(DiskOutput::Done),
+        };
         drop(op);
         log.handle_disk(NOW, done, out, &mut events);
     }

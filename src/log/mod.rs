@@ -246,9 +246,22 @@ impl Log {
                 self.tail.landed_badly();
                 self.fence(Fault::Disk(fault), events);
             }
-            Job::IndexLoad { segment } => self.rebuild_index(segment, out),
-            Job::IndexScan { .. } | Job::Fill(_) => {
-                self.fence(Fault::Disk(fault), events);
+            Job::IndexLoad { segment } => self.rebuild_index(segment, out, events),
+            Job::IndexScan { segment, .. } => {
+                if self.segments.iter().any(|other| other.base == segment) {
+                    self.fence(Fault::Disk(fault), events);
+                }
+                events.push(Event::Filled);
+            }
+            Job::Fill(range) => {
+                // A segment that was deleted meanwhile is not missed: the reader looks again.
+                if self
+                    .segments
+                    .iter()
+                    .any(|segment| segment.file == range.file)
+                {
+                    self.fence(Fault::Disk(fault), events);
+                }
                 events.push(Event::Filled);
             }
             Job::DeleteRename { renamed } if fault.kind == FaultKind::NotFound => {

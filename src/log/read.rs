@@ -399,7 +399,7 @@ impl Log {
         let base = segment.base;
         match segment.index {
             IndexState::Cold => {}
-            IndexState::Distrusted => return self.rebuild_index(base, out),
+            IndexState::Distrusted => return self.rebuild_index(base, out, &mut Vec::new()),
             IndexState::Memory(_) | IndexState::Loading | IndexState::Rebuilding(_) => return,
         }
         segment.index = IndexState::Loading;
@@ -437,18 +437,23 @@ impl Log {
                 segment.index = IndexState::Memory(index);
                 events.push(Event::Filled);
             }
-            None => self.rebuild_index(base, out),
+            None => self.rebuild_index(base, out, events),
         }
     }
 
     /// Makes an index again by a scan of its segment.
-    pub(super) fn rebuild_index(&mut self, base: Offset, out: &mut Vec<DiskOp>) {
+    pub(super) fn rebuild_index(
+        &mut self,
+        base: Offset,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
         let Some(segment) = self
             .segments
             .iter_mut()
             .find(|segment| segment.base == base)
         else {
-            return;
+            return events.push(Event::Filled);
         };
         segment.index = IndexState::Rebuilding(Box::new(Walk::from_start(base)));
         let file = segment.file.clone();

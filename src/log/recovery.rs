@@ -10,7 +10,7 @@
 //! damaged upwards is only noticed at the batch behind it. At the first bad byte
 //! the search looks for evidence in all that follows, and [`trailer::judge`] decides.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{
@@ -25,7 +25,7 @@ use super::index::Index;
 use super::keeper::Keeper;
 use super::ops::{Job, OpenStep};
 use super::search::Search;
-use super::segment::{FileStage, IndexState, Segment, Walk, base_of};
+use super::segment::{FileStage, IndexState, Segment, Walk, base_of, file_name};
 use super::setup::{self, Setup};
 use super::tail::{CHECKPOINT_BYTES, UNSYNCED_BYTES_MAX, WRITE_BYTES_MAX};
 use super::trailer::{self, Verdict};
@@ -235,7 +235,13 @@ impl Log {
 
     /// Removes what a crash left half-made or half-deleted. Nobody waits for it.
     fn sweep(&mut self, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) {
-        let left_over = |name: &str| name.ends_with(".tmp") || name.ends_with(".deleted");
+        let names: BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let orphan = |name: &str| {
+            let base = base_of(name).filter(|_| name.ends_with(".index"));
+            base.is_some_and(|base| !names.contains(file_name(base).as_str()))
+        };
+        let left_over =
+            |name: &str| name.ends_with(".tmp") || name.ends_with(".deleted") || orphan(name);
         for entry in entries
             .iter()
             .filter(|entry| !entry.is_directory && left_over(&entry.name))
@@ -263,25 +269,24 @@ impl Log {
         self.epochs = Epochs::from_pairs(stored.epochs.iter().copied());
         recovery.epoch = stored.epochs.last().map_or(0, |(epoch, _)| *epoch);
         events.push(Event::Snapshot(stored.producers.clone().into()));
+        // Deletion goes by names in any order: what is left below the start offset may have gaps.
+        let bases: Vec<Offset> = files.keys().copied().collect();
+        let start = self.start;
+        for pair in bases.windows(2).filter(|pair| pair[1] <= start) {
+            files.remove(&pair[0]);
+            self.discard(&Segment::absent(&self.directory, pair[0], Wall(0)), out);
+        }
         for sealed in &stored.sealed {
             let segment = self.vouched_segment(sealed);
             match files.remove(&segment.base) {
-                _ if segment.end <= self.start => self.discard(&segment, out),
+                Some(_) if segment.end <= self.start => self.discard(&segment, out),
+                None if segment.end <= self.start => {}
                 Some(size) if size == sealed.bytes => self.segments.push(segment),
                 Some(size) => return Err(damaged(&segment, size.min(sealed.bytes))),
                 None => return Err(damaged(&segment, 0)),
             }
         }
         let active = Segment::absent(&self.directory, Offset(stored.active), Wall(0));
-        let oldest = self
-            .segments
-            .first()
-            .map_or(active.base, |segment| segment.base);
-        while let Some(first) = files.first_entry().filter(|first| *first.key() < oldest) {
-            let segment = Segment::absent(&self.directory, *first.key(), Wall(0));
-            first.remove();
-            self.discard(&segment, out);
-        }
         recovery.replay_from = Offset(stored.end);
         let Some(size) = files.get(&active.base).copied() else {
             recovery.clean = stored.clean && files.is_empty();
@@ -579,14 +584,6 @@ impl Log {
     /// Brings files to the length of their batches, and removes empty segments that do not follow.
     fn trim_all(&mut self, recovery: &mut Recovery, out: &mut Vec<DiskOp>) -> Result<bool, Fault> {
         recovery.phase = Phase::Trimming;
-        for (base, size) in std::mem::take(&mut recovery.trims) {
-            let segment = self.segment_mut(base);
-            segment.allocated = size;
-            let file = segment.file.clone();
-            recovery.settling += 1;
-            let id = self.ops.start(Job::Open(OpenStep::Settle));
-            out.push(DiskOp::Truncate { id, file, size });
-        }
         let end = self.end;
         let (kept, empty): (Vec<Segment>, Vec<Segment>) = self
             .segments
@@ -600,6 +597,21 @@ impl Log {
                 id,
                 file: segment.file,
             });
+        }
+        for (base, size) in std::mem::take(&mut recovery.trims) {
+            // An empty one that does not follow is removed below instead.
+            let Some(segment) = self
+                .segments
+                .iter_mut()
+                .find(|segment| segment.base == base)
+            else {
+                continue;
+            };
+            segment.allocated = size;
+            let file = segment.file.clone();
+            recovery.settling += 1;
+            let id = self.ops.start(Job::Open(OpenStep::Settle));
+            out.push(DiskOp::Truncate { id, file, size });
         }
         let full = self.segments.len().saturating_sub(1);
         for index in 0..full {

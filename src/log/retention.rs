@@ -46,6 +46,10 @@ impl Log {
     /// Segments wholly below the start offset are not part of the log any more. One that is still
     /// being sealed goes when that is done.
     pub(super) fn drop_segments_below_start(&mut self, out: &mut Vec<DiskOp>) {
+        // A sync in flight may be of one of these files, and would not find it by its old name.
+        if self.tail.is_syncing() {
+            return;
+        }
         let whole = self
             .segments
             .windows(2)

@@ -148,6 +148,11 @@ impl Tail {
         self.syncing = false;
     }
 
+    /// True while a sync is in flight.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.syncing
+    }
+
     /// What is gathered goes out with the next chance.
     pub(super) fn request_flush(&mut self) {
         self.flush_wanted = self.filling.is_some();
@@ -660,6 +665,7 @@ impl Log {
         self.tail.durable_mark = self.tail.durable_mark.max((segment, position));
         self.commit_what_is_durable();
         events.push(Event::Committed);
+        self.drop_segments_below_start(out);
         self.sync_if_due(now, out);
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::disk::Trouble;
 use super::*;
 use crate::base::Prng;
 
@@ -48,6 +49,17 @@ fn torture(seed: u64, flush_messages: i64) {
             if prng.one_in(8) {
                 world.log.evict(1 << 20);
             }
+            if prng.one_in(30) {
+                let to = Offset(prng.below(world.log.end_offset().0 as u64 + 1) as i64);
+                world.log.raise_start_offset(to, &mut world.out);
+            }
+            if prng.one_in(40) {
+                world.disk.trouble = if prng.one_in(2) {
+                    Trouble::Full
+                } else {
+                    Trouble::None
+                };
+            }
             if prng.one_in(5) {
                 world.now.mono = world.now.mono.after_ms(30);
                 world.log.tick(world.now, &mut world.out, &mut world.events);
@@ -58,7 +70,14 @@ fn torture(seed: u64, flush_messages: i64) {
                 world.log.fault()
             );
         }
+        world.disk.trouble = Trouble::None;
+        world.now.mono = world.now.mono.after_ms(5000);
+        world.log.tick(world.now, &mut world.out, &mut world.events);
         let durable = world.log.durable_end();
+        let told = world.events.iter().rev().find_map(|event| match event {
+            Event::StartOffsetDurable(offset) => Some(*offset),
+            _ => None,
+        });
         assert!(
             durable <= world.log.committed_end()
                 && world.log.committed_end() <= world.log.end_offset()
@@ -83,7 +102,15 @@ fn torture(seed: u64, flush_messages: i64) {
         );
         expected.retain(|(offset, _)| *offset < end);
         let max_bytes = [100, 5000, 1 << 20][prng.below(3) as usize];
-        let found = world.read_all(Offset(0), max_bytes);
+        let start = world.log.start_offset();
+        assert!(
+            start >= told.unwrap_or(Offset(0)),
+            "seed {seed} life {life}: start {start}"
+        );
+        let found = world.read_all(start, max_bytes);
+        let first = found.first().map_or(end, |(offset, _)| *offset);
+        assert!(first <= start, "seed {seed} life {life}");
+        expected.retain(|(offset, _)| *offset >= first);
         assert_eq!(found.len(), expected.len(), "seed {seed} life {life}");
         assert!(found == expected, "seed {seed} life {life}: bytes changed");
     }
