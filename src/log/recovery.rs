@@ -598,6 +598,20 @@ impl Log {
                 file: segment.file,
             });
         }
+        let last = self
+            .segments
+            .last()
+            .map(|last| (last.base, last.end, last.size));
+        if let Some((base, _, size)) = last.filter(|(_, data_end, _)| *data_end < end) {
+            // A relaxed log lost unsynced records that the start offset had already passed: no
+            // offset is given twice, so what follows goes to a segment of its own.
+            let full = recovery.trims.iter().any(|(other, _)| *other == base);
+            if !full {
+                recovery.trims.push((base, size));
+            }
+            self.segments
+                .push(Segment::absent(&self.directory, end, Wall(0)));
+        }
         for (base, size) in std::mem::take(&mut recovery.trims) {
             // An empty one that does not follow is removed below instead.
             let Some(segment) = self
