@@ -105,6 +105,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// The directory that it lives in.
+    pub fn directory(&self) -> &FilePath {
+        &self.directory
+    }
+
     /// A log without any file: directory and first segment are made by the first append, so that a
     /// created topic costs no I/O. Ready at once. `owner` goes into each [`DiskOp`]'s id.
     pub fn new(

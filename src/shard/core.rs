@@ -1,11 +1,10 @@
 //! One core: its partitions and what waits on them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::{
-    BrokerId, CoreId, DiskDone, LeaderEpoch, Mono, Now, Offset, Pool, Timers, TopicPartition,
+    BrokerId, CoreId, DiskDone, Mono, Now, PartitionIndex, Pool, Timers, TopicId, TopicPartition,
 };
 use crate::cluster::Image;
 use crate::cluster::configs::{BrokerSettings, StaticConfigs};
@@ -16,7 +15,7 @@ use crate::record::Scratch;
 use super::appends::Appends;
 use super::lifecycle::Lifecycle;
 use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
-use super::metadata::{METADATA_OWNER, Metadata};
+use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
 use super::records_deletion::Deletions;
@@ -226,7 +225,24 @@ impl Core {
         }
     }
 
+    fn peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut Effects) {
+        match message {
+            PeerMessage::Image { version, image, records, directories } => {
+                self.take_image(now, (version, image), &records, directories, effects);
+            }
+            PeerMessage::Applied(version) => self.applied(now, from, version, effects),
+            PeerMessage::WantProducerIds => self.want_producer_ids(now, from, effects),
+            PeerMessage::ProducerIds { first, count } => {
+                self.producer_ids_given(first, count, effects);
+            }
+        }
+    }
+
     fn disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
+        if done.id.owner == BOOT_OWNER {
+            self.boot_disk(now, done, effects);
+            return;
+        }
         if done.id.owner == METADATA_OWNER {
             self.metadata_disk(now, done, effects);
             return;
@@ -348,8 +364,8 @@ impl Core {
     }
 
     /// The slots of one topic's partitions.
-    pub(super) fn slots_of(&self, topic: crate::base::TopicId) -> Vec<Slot> {
-        let at = |partition| TopicPartition { topic, partition: crate::base::PartitionIndex(partition) };
+    pub(super) fn slots_of(&self, topic: TopicId) -> Vec<Slot> {
+        let at = |partition| TopicPartition { topic, partition: PartitionIndex(partition) };
         self.by_id.range(at(0)..=at(i32::MAX)).map(|(_, slot)| *slot).collect()
     }
 

@@ -241,6 +241,7 @@ impl Core {
     /// A deleted partition's files are out of the way for good.
     pub(super) fn deleted(&mut self, slot: Slot, effects: &mut Effects) {
         self.settle_deletion(slot, effects);
+        self.forget(slot);
     }
 
     fn settle_deletion(&mut self, slot: Slot, effects: &mut Effects) {

@@ -367,9 +367,9 @@ impl Core {
         let registration = self.setup.registration.clone();
         let Some(metadata) = &mut self.metadata else { return };
         let decision = metadata.controller.start(registration, &metadata.image);
-        metadata.commit(now, Asker::Start, decision);
-        if metadata.committing.is_none() {
-            self.first_image(effects);
+        if metadata.commit(now, Asker::Start, decision).is_err() {
+            metadata.stage = Stage::Failed;
+            effects.fatal = Some("the metadata log takes no records".to_owned());
         }
     }
 
