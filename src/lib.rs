@@ -29,4 +29,5 @@
 //! | 0 | base | |
 
 pub mod base;
+pub mod group;
 pub mod protocol;
