@@ -9,20 +9,36 @@ fn row_104_a_new_member_is_sent_away_with_an_id_that_expires_unused() {
     let told = bench.joined(token);
     assert_eq!(code(told.error_code), ErrorCode::MemberIdRequired);
     let id = told.member_id.to_string();
-    assert!(id.starts_with("client-") && id.len() == "client-".len() + 36, "{id}");
+    assert!(
+        id.starts_with("client-") && id.len() == "client-".len() + 36,
+        "{id}"
+    );
     bench.pass_ms(10_001);
-    let token = bench.join(Join { member: &id, ..Join::default() });
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::UnknownMemberId);
+    let token = bench.join(Join {
+        member: &id,
+        ..Join::default()
+    });
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::UnknownMemberId
+    );
 }
 
 #[test]
 fn row_104_before_version_4_a_new_member_joins_at_once() {
     let mut bench = Bench::new();
-    let token = bench.join(Join { version: 3, ..Join::default() });
+    let token = bench.join(Join {
+        version: 3,
+        ..Join::default()
+    });
     bench.pass_ms(3_000);
     let joined = bench.joined(token);
     assert_eq!((joined.error_code, joined.generation_id), (0, 1));
-    let token = bench.join(Join { version: 3, session_ms: 1, ..Join::default() });
+    let token = bench.join(Join {
+        version: 3,
+        session_ms: 1,
+        ..Join::default()
+    });
     let refused = bench.joined(token);
     // The name must not be null before version 7, or it cannot be written.
     assert_eq!(refused.protocol_name, Some(StrBytes::default()));
@@ -32,11 +48,23 @@ fn row_104_before_version_4_a_new_member_joins_at_once() {
 fn row_105_sessions_out_of_bounds_and_empty_group_ids_are_refused() {
     let mut bench = Bench::new();
     for session_ms in [5_999, 1_800_001] {
-        let token = bench.join(Join { session_ms, ..Join::default() });
-        assert_eq!(code(bench.joined(token).error_code), ErrorCode::InvalidSessionTimeout);
+        let token = bench.join(Join {
+            session_ms,
+            ..Join::default()
+        });
+        assert_eq!(
+            code(bench.joined(token).error_code),
+            ErrorCode::InvalidSessionTimeout
+        );
     }
-    let token = bench.join(Join { group: "", ..Join::default() });
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::InvalidGroupId);
+    let token = bench.join(Join {
+        group: "",
+        ..Join::default()
+    });
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::InvalidGroupId
+    );
     assert!(bench.coordinator.groups().is_empty());
 }
 
@@ -46,14 +74,26 @@ fn row_106_each_new_member_extends_the_initial_delay_up_to_the_rebalance_timeout
     let rebalance_ms = 7_000;
     let mut tokens = Vec::new();
     for _ in 0..4 {
-        tokens.push(bench.join_with_id(Join { rebalance_ms, ..Join::default() }).1);
+        tokens.push(
+            bench
+                .join_with_id(Join {
+                    rebalance_ms,
+                    ..Join::default()
+                })
+                .1,
+        );
         bench.pass_ms(2_000);
-        let answered = tokens.iter().filter(|token| bench.replies.contains_key(token)).count();
+        let answered = tokens
+            .iter()
+            .filter(|token| bench.replies.contains_key(token))
+            .count();
         // After 3 s and 6 s it is extended, the second time by the second that is left.
         assert_eq!(answered, if tokens.len() < 4 { 0 } else { 4 });
     }
-    let generations: BTreeSet<i32> =
-        tokens.into_iter().map(|token| bench.joined(token).generation_id).collect();
+    let generations: BTreeSet<i32> = tokens
+        .into_iter()
+        .map(|token| bench.joined(token).generation_id)
+        .collect();
     assert_eq!(generations, BTreeSet::from([1]));
 }
 
@@ -61,16 +101,28 @@ fn row_106_each_new_member_extends_the_initial_delay_up_to_the_rebalance_timeout
 fn row_107_the_protocol_with_most_votes_among_those_all_support_is_chosen() {
     let mut bench = Bench::new();
     let join = |names: &[&'static str]| Join {
-        protocols: names.iter().map(|name| (*name, subscription(&["t"]))).collect(),
+        protocols: names
+            .iter()
+            .map(|name| (*name, subscription(&["t"])))
+            .collect(),
         ..Join::default()
     };
     let (_, a) = bench.join_with_id(join(&["only-a", "range", "sticky"]));
     let (_, b) = bench.join_with_id(join(&["sticky", "range"]));
     let (_, c) = bench.join_with_id(join(&["sticky", "range"]));
     let token = bench.join(join(&["other"]));
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::InconsistentGroupProtocol);
-    let token = bench.join(Join { kind: "connect", ..join(&["range"]) });
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::InconsistentGroupProtocol
+    );
+    let token = bench.join(Join {
+        kind: "connect",
+        ..join(&["range"])
+    });
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::InconsistentGroupProtocol
+    );
     bench.pass_ms(10_000);
     for token in [a, b, c] {
         assert_eq!(bench.joined(token).protocol_name, Some(text("sticky")));
@@ -99,24 +151,41 @@ fn row_108_only_the_leader_learns_the_members_and_others_wait_for_its_assignment
 fn row_109_a_followers_rejoin_changes_nothing_and_the_leaders_starts_a_rebalance() {
     let mut bench = Bench::new();
     let (a, b, generation) = bench.stable_two();
-    let token = bench.join(Join { member: &b, ..Join::default() });
+    let token = bench.join(Join {
+        member: &b,
+        ..Join::default()
+    });
     assert_eq!(bench.joined(token).generation_id, generation);
     assert_eq!(bench.state(), "Stable");
     let changed = vec![("range", subscription(&["t", "u"]))];
-    let again = bench.join(Join { member: &b, protocols: changed, ..Join::default() });
+    let again = bench.join(Join {
+        member: &b,
+        protocols: changed,
+        ..Join::default()
+    });
     assert_eq!(bench.state(), "PreparingRebalance");
-    let leading = bench.join(Join { member: &a, ..Join::default() });
+    let leading = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     assert_eq!(bench.joined(again).generation_id, generation + 1);
     assert_eq!(bench.joined(leading).generation_id, generation + 1);
     bench.sync(&a, generation + 1, &[]);
     bench.sync(&b, generation + 1, &[]);
     assert_eq!(bench.state(), "Stable");
-    bench.join(Join { member: &a, ..Join::default() });
+    bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     assert_eq!(bench.state(), "PreparingRebalance");
 }
 
 fn static_join<'a>(member: &'a str, instance: &'a str) -> Join<'a> {
-    Join { member, instance: Some(instance), ..Join::default() }
+    Join {
+        member,
+        instance: Some(instance),
+        ..Join::default()
+    }
 }
 
 /// A stable group of two static members `i1` (leader) and `i2`.
@@ -124,7 +193,10 @@ fn stable_static(bench: &mut Bench) -> (String, String) {
     let first = bench.join(static_join("", "i1"));
     let second = bench.join(static_join("", "i2"));
     bench.pass_ms(10_000);
-    let (a, b) = (bench.joined(first).member_id, bench.joined(second).member_id);
+    let (a, b) = (
+        bench.joined(first).member_id,
+        bench.joined(second).member_id,
+    );
     assert!(a.starts_with("i1-"), "{a:?}");
     bench.sync(&a, 1, &[(&a, b"A"), (&b, b"B")]);
     let token = bench.sync(&b, 1, &[]);
@@ -144,9 +216,16 @@ fn row_110_a_static_member_that_restarts_keeps_its_assignment_without_a_rebalanc
     assert_eq!(&bench.synced(token).assignment[..], b"B");
     assert_eq!(bench.state(), "Stable");
     let token = bench.join(static_join(&old, "i2"));
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::FencedInstanceId);
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::FencedInstanceId
+    );
     bench.restart();
-    assert_eq!(bench.beat(&joined.member_id, 1), ErrorCode::None, "the new id is in the log");
+    assert_eq!(
+        bench.beat(&joined.member_id, 1),
+        ErrorCode::None,
+        "the new id is in the log"
+    );
     assert_eq!(bench.beat(&old, 1), ErrorCode::UnknownMemberId);
 }
 
@@ -157,11 +236,20 @@ fn row_110_a_static_leader_that_restarts_is_told_to_skip_assigning_from_version_
     let token = bench.join(static_join("", "i1"));
     let joined = bench.joined(token);
     assert!(joined.skip_assignment);
-    assert_eq!((joined.leader.clone(), joined.members.len()), (joined.member_id.clone(), 2));
-    let token = bench.join(Join { version: 8, ..static_join("", "i1") });
+    assert_eq!(
+        (joined.leader.clone(), joined.members.len()),
+        (joined.member_id.clone(), 2)
+    );
+    let token = bench.join(Join {
+        version: 8,
+        ..static_join("", "i1")
+    });
     let older = bench.joined(token);
     assert!(!older.skip_assignment && older.members.is_empty());
-    assert_eq!(older.leader, joined.member_id, "so that it does not think it has to assign");
+    assert_eq!(
+        older.leader, joined.member_id,
+        "so that it does not think it has to assign"
+    );
     assert_ne!(older.leader, text(&old));
 }
 
@@ -169,7 +257,10 @@ fn row_110_a_static_leader_that_restarts_is_told_to_skip_assigning_from_version_
 fn row_111_a_heartbeat_during_a_rebalance_says_so_and_keeps_the_session_alive() {
     let mut bench = Bench::new();
     let (a, b, generation) = bench.stable_two();
-    bench.join(Join { member: &a, ..Join::default() });
+    bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     for _ in 0..5 {
         bench.pass_ms(9_000);
         assert_eq!(bench.beat(&b, generation), ErrorCode::RebalanceInProgress);
@@ -193,20 +284,30 @@ fn row_112_members_that_never_sync_are_removed_after_the_rebalance_timeout() {
         bench.beat(&b, 1);
     }
     assert_eq!(bench.state(), "PreparingRebalance");
-    assert_eq!(bench.group().member_count(), 1, "b went on beating but never synced");
+    assert_eq!(
+        bench.group().member_count(),
+        1,
+        "b went on beating but never synced"
+    );
 }
 
 #[test]
 fn row_112_members_that_do_not_rejoin_in_time_are_dropped() {
     let mut bench = Bench::new();
     let (a, b, generation) = bench.stable_two();
-    let rejoin = bench.join(Join { member: &a, ..Join::default() });
+    let rejoin = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     for _ in 0..7 {
         bench.pass_ms(8_600);
         bench.beat(&b, generation);
     }
     let joined = bench.joined(rejoin);
-    assert_eq!((joined.error_code, joined.generation_id), (0, generation + 1));
+    assert_eq!(
+        (joined.error_code, joined.generation_id),
+        (0, generation + 1)
+    );
     assert_eq!(joined.members.len(), 1);
     assert_eq!(bench.beat(&b, generation), ErrorCode::UnknownMemberId);
 }
@@ -216,10 +317,17 @@ fn row_112_a_leader_that_does_not_rejoin_is_replaced_by_one_who_did() {
     let mut bench = Bench::new();
     let (a, b, generation) = bench.stable_two();
     let changed = vec![("range", subscription(&["u"]))];
-    let rejoin = bench.join(Join { member: &b, protocols: changed, ..Join::default() });
+    let rejoin = bench.join(Join {
+        member: &b,
+        protocols: changed,
+        ..Join::default()
+    });
     bench.pass_ms(60_001);
     let joined = bench.joined(rejoin);
-    assert_eq!((joined.generation_id, joined.leader), (generation + 1, text(&b)));
+    assert_eq!(
+        (joined.generation_id, joined.leader),
+        (generation + 1, text(&b))
+    );
     assert_eq!(bench.beat(&a, generation), ErrorCode::UnknownMemberId);
 }
 
@@ -227,13 +335,23 @@ fn row_112_a_leader_that_does_not_rejoin_is_replaced_by_one_who_did() {
 fn row_113_a_parked_members_session_does_not_run() {
     let mut bench = Bench::new();
     let (a, b, generation) = bench.stable_two();
-    let rejoin = bench.join(Join { member: &a, ..Join::default() });
+    let rejoin = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     for _ in 0..6 {
         bench.pass_ms(9_000);
         bench.beat(&b, generation);
     }
-    let second = bench.join(Join { member: &b, ..Join::default() });
-    assert_eq!(bench.joined(rejoin).error_code, 0, "after 54 s without a word of its own");
+    let second = bench.join(Join {
+        member: &b,
+        ..Join::default()
+    });
+    assert_eq!(
+        bench.joined(rejoin).error_code,
+        0,
+        "after 54 s without a word of its own"
+    );
     bench.joined(second);
     let parked = bench.sync(&b, generation + 1, &[]);
     bench.pass_ms(9_999);
@@ -258,9 +376,18 @@ fn a_silent_member_is_removed_and_the_others_rebalance() {
 fn a_join_sent_again_takes_the_place_of_the_one_that_is_parked() {
     let mut bench = Bench::new();
     let (a, _, _) = bench.stable_two();
-    let first = bench.join(Join { member: &a, ..Join::default() });
-    let again = bench.join(Join { member: &a, ..Join::default() });
-    assert_eq!(code(bench.joined(first).error_code), ErrorCode::RebalanceInProgress);
+    let first = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
+    let again = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
+    assert_eq!(
+        code(bench.joined(first).error_code),
+        ErrorCode::RebalanceInProgress
+    );
     bench.pass_ms(60_000);
     assert_eq!(bench.joined(again).error_code, 0);
 }
@@ -281,7 +408,11 @@ fn row_118_metadata_and_assignments_are_relayed_as_they_are() {
     let mut bench = Bench::new();
     let opaque = Bytes::from_static(b"\xff\x00 not ours to read");
     let protocols = vec![("cooperative-sticky", opaque.clone())];
-    let (id, token) = bench.join_with_id(Join { protocols, kind: "opaque", ..Join::default() });
+    let (id, token) = bench.join_with_id(Join {
+        protocols,
+        kind: "opaque",
+        ..Join::default()
+    });
     bench.pass_ms(3_000);
     assert_eq!(bench.joined(token).members[0].metadata, opaque);
     let token = bench.sync(&id, 1, &[(&id, &opaque)]);
@@ -312,14 +443,27 @@ fn the_last_member_that_leaves_empties_the_group_and_the_log_says_so() {
 
 #[test]
 fn row_121_a_full_group_refuses_newcomers() {
-    let mut bench = Bench::with(Settings { classic_members_max: 2, ..Settings::default() });
+    let mut bench = Bench::with(Settings {
+        classic_members_max: 2,
+        ..Settings::default()
+    });
     let (a, _, _) = bench.stable_two();
     let token = bench.join(Join::default());
-    assert_eq!(code(bench.joined(token).error_code), ErrorCode::GroupMaxSizeReached);
+    assert_eq!(
+        code(bench.joined(token).error_code),
+        ErrorCode::GroupMaxSizeReached
+    );
     bench.settings.classic_members_max = 1;
     bench.restart();
-    assert_eq!(bench.state(), "PreparingRebalance", "loaded larger than it may be");
-    let fast = bench.join(Join { member: &a, ..Join::default() });
+    assert_eq!(
+        bench.state(),
+        "PreparingRebalance",
+        "loaded larger than it may be"
+    );
+    let fast = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
     bench.pass_ms(60_000);
     assert_eq!(bench.joined(fast).members.len(), 1);
 }
@@ -332,7 +476,10 @@ fn a_restart_of_the_coordinator_goes_unnoticed_by_a_stable_group() {
     assert_eq!(bench.beat(&a, generation), ErrorCode::None);
     let token = bench.sync(&b, generation, &[]);
     assert_eq!(&bench.synced(token).assignment[..], b"B");
-    let token = bench.join(Join { member: &b, ..Join::default() });
+    let token = bench.join(Join {
+        member: &b,
+        ..Join::default()
+    });
     assert_eq!(bench.joined(token).generation_id, generation);
 }
 
@@ -341,6 +488,11 @@ fn whoever_is_parked_is_answered_when_the_coordinator_is_unloaded() {
     let mut bench = Bench::new();
     let (_, parked) = bench.join_with_id(Join::default());
     let replies = bench.coordinator.clone().unload(ErrorCode::NotCoordinator);
-    let [(token, Reply::JoinGroup(response))] = &replies[..] else { panic!("{replies:?}") };
-    assert_eq!((*token, code(response.error_code)), (parked, ErrorCode::NotCoordinator));
+    let [(token, Reply::JoinGroup(response))] = &replies[..] else {
+        panic!("{replies:?}")
+    };
+    assert_eq!(
+        (*token, code(response.error_code)),
+        (parked, ErrorCode::NotCoordinator)
+    );
 }

@@ -57,7 +57,10 @@ impl Bench {
         let mut bench = Bench {
             coordinator: Coordinator::new(settings.clone(), 1),
             settings,
-            now: Now { mono: Mono(1), wall: Wall(1_700_000_000_000) },
+            now: Now {
+                mono: Mono(1),
+                wall: Wall(1_700_000_000_000),
+            },
             topics: TopicView::new(1),
             tokens: 0,
             replies: BTreeMap::new(),
@@ -72,11 +75,18 @@ impl Bench {
 
     /// Without waiting for the first members of a group.
     fn eager() -> Bench {
-        Bench::with(Settings { initial_rebalance_delay_ms: 0, ..Settings::default() })
+        Bench::with(Settings {
+            initial_rebalance_delay_ms: 0,
+            ..Settings::default()
+        })
     }
 
     fn topic(&mut self, number: u8, name: &str, partitions: i32) {
-        let topic = Topic { id: TopicId([number; 16]), partitions, racks: BTreeMap::new() };
+        let topic = Topic {
+            id: TopicId([number; 16]),
+            partitions,
+            racks: BTreeMap::new(),
+        };
         self.topics.insert(name, topic);
         self.topics.version += 1;
     }
@@ -86,7 +96,9 @@ impl Bench {
         self.coordinator = Coordinator::new(self.settings.clone(), self.now.mono.0);
         for (key, value) in &self.log {
             let value = value.as_deref();
-            self.coordinator.replay(key, value, Offset(0)).expect("a record of our own");
+            self.coordinator
+                .replay(key, value, Offset(0))
+                .expect("a record of our own");
         }
         let decision = self.coordinator.loaded(self.now);
         self.absorb(decision);
@@ -95,7 +107,11 @@ impl Bench {
     fn absorb(&mut self, decision: Decision) {
         self.log.extend(decision.records);
         for (token, reply) in decision.replies {
-            assert_eq!(self.replies.insert(token, reply), None, "{token} was answered twice");
+            assert_eq!(
+                self.replies.insert(token, reply),
+                None,
+                "{token} was answered twice"
+            );
         }
     }
 
@@ -131,7 +147,10 @@ impl Bench {
 
     fn set_time(&mut self, mono: Mono) {
         let passed = (mono.0 - self.now.mono.0) / 1_000_000;
-        self.now = Now { mono, wall: Wall(self.now.wall.0 + passed as i64) };
+        self.now = Now {
+            mono,
+            wall: Wall(self.now.wall.0 + passed as i64),
+        };
     }
 
     fn group(&self) -> &Group {
@@ -161,7 +180,10 @@ impl Bench {
         let told = self.joined(token);
         assert_eq!(told.error_code, ErrorCode::MemberIdRequired.code());
         let id = told.member_id.to_string();
-        let token = self.join(Join { member: &id, ..join });
+        let token = self.join(Join {
+            member: &id,
+            ..join
+        });
         (id, token)
     }
 
@@ -321,7 +343,12 @@ fn code(code: i16) -> ErrorCode {
 /// A consumer's metadata.
 fn subscription(topics: &[&str]) -> Bytes {
     let topics = topics.iter().map(|&topic| topic.to_owned()).collect();
-    Subscription { version: 1, topics, ..Subscription::default() }.encode()
+    Subscription {
+        version: 1,
+        topics,
+        ..Subscription::default()
+    }
+    .encode()
 }
 
 /// A JoinGroup in the making.
@@ -389,12 +416,22 @@ impl<'a> Beat<'a> {
     /// The first heartbeat of a member.
     fn first(member: &'a str, topics: &'a [&'a str]) -> Beat<'a> {
         let (topics, rebalance_ms) = (Some(topics), Some(30_000));
-        Beat { member, topics, rebalance_ms, owned: Some(Owned::new()), ..Beat::default() }
+        Beat {
+            member,
+            topics,
+            rebalance_ms,
+            owned: Some(Owned::new()),
+            ..Beat::default()
+        }
     }
 
     /// A heartbeat that says only where the member stands.
     fn at(member: &'a str, epoch: i32) -> Beat<'a> {
-        Beat { member, epoch, ..Beat::default() }
+        Beat {
+            member,
+            epoch,
+            ..Beat::default()
+        }
     }
 
     fn body(&self) -> ConsumerGroupHeartbeatRequest {
@@ -413,7 +450,8 @@ impl<'a> Beat<'a> {
             .with_instance_id(self.instance.map(text))
             .with_rebalance_timeout_ms(self.rebalance_ms.unwrap_or(-1))
             .with_subscribed_topic_names(
-                self.topics.map(|topics| topics.iter().map(|name| text(name).into()).collect()),
+                self.topics
+                    .map(|topics| topics.iter().map(|name| text(name).into()).collect()),
             )
             .with_subscribed_topic_regex(self.regex.map(text))
             .with_server_assignor(self.assignor.map(text))
@@ -425,7 +463,10 @@ impl<'a> Beat<'a> {
 fn given(response: &ConsumerGroupHeartbeatResponse) -> Option<Owned> {
     let topics = &response.assignment.as_ref()?.topic_partitions;
     let each = topics.iter().map(|topic| {
-        (topic.topic_id.as_bytes()[0], topic.partitions.iter().copied().collect())
+        (
+            topic.topic_id.as_bytes()[0],
+            topic.partitions.iter().copied().collect(),
+        )
     });
     Some(each.collect())
 }
@@ -444,7 +485,10 @@ fn row_103_a_group_belongs_to_the_partition_of_javas_hash_of_its_id() {
     // Values of Java: Utils.abs(id.hashCode()) % 50.
     assert_eq!(partition_for("", 50), 0);
     assert_eq!(partition_for("a", 50), 97 % 50);
-    assert_eq!(partition_for("console-consumer-12345", 50), java("console-consumer-12345"));
+    assert_eq!(
+        partition_for("console-consumer-12345", 50),
+        java("console-consumer-12345")
+    );
     // hashCode() is Integer.MIN_VALUE, whose absolute value Java cannot have.
     assert_eq!(partition_for("polygenelubricants", 50), 0);
     // Outside the basic plane: two UTF-16 units, 0xD83D and 0xDE00.

@@ -14,7 +14,10 @@ fn five_hundred_classic_members_rebalance() {
     bench.pass_ms(60_000);
     let stale = members.remove(0);
     assert_eq!(bench.joined(stale.1).generation_id, 1);
-    let joins: Vec<_> = members.iter().map(|(_, token)| bench.joined(*token)).collect();
+    let joins: Vec<_> = members
+        .iter()
+        .map(|(_, token)| bench.joined(*token))
+        .collect();
     assert!(joins.iter().all(|join| join.generation_id == 2));
     assert_eq!(joins.iter().map(|join| join.members.len()).max(), Some(499));
 }
@@ -33,7 +36,10 @@ fn five_hundred_members_of_the_new_protocol_settle() {
         assert!(round < 6, "not settled");
         for (name, (epoch, mine)) in names.iter().zip(&mut members) {
             let owned = Some(mine.clone());
-            let response = bench.consumer(Beat { owned, ..Beat::at(name, *epoch) });
+            let response = bench.consumer(Beat {
+                owned,
+                ..Beat::at(name, *epoch)
+            });
             assert_eq!(response.error_code, 0);
             *epoch = response.member_epoch;
             *mine = given(&response).unwrap_or(mine.clone());
@@ -50,7 +56,11 @@ fn a_thousand_groups_are_listed_and_beaten_for() {
     let mut bench = Bench::eager();
     for number in 0..1_000 {
         let group = format!("g{number}");
-        let token = bench.join(Join { version: 0, group: &group, ..Join::default() });
+        let token = bench.join(Join {
+            version: 0,
+            group: &group,
+            ..Join::default()
+        });
         bench.pass_ms(1);
         assert_eq!(bench.joined(token).error_code, 0);
     }
