@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::classic::{ClassicGroup, State as ClassicState};
 use super::records::{OffsetValue, Record};
-use super::request::{Request, Settings, TopicView};
+use super::request::{Request, Settings};
 use super::turn::{Turn, text};
 use super::{Group, State};
 use crate::protocol::ErrorCode;
@@ -395,9 +395,4 @@ pub fn expired(state: &State, turn: &Turn<'_>, id: &str, group: &Group) -> (Vec<
         }
     }
     (records, !left)
-}
-
-/// Whether a topic is gone from the view.
-pub fn is_gone(topics: &TopicView) -> impl Fn(&str) -> bool + '_ {
-    |name| topics.get(name).is_none()
 }

@@ -65,6 +65,7 @@ impl fmt::Display for Broken {
     }
 }
 
+#[allow(clippy::large_enum_variant)]
 enum Event {
     /// A member does what it does next.
     Wake(usize),
@@ -267,7 +268,7 @@ impl World {
                 Ok(())
             }
             Event::Sync => {
-                let wait = 1 + self.random.below(if self.faulty() { 60 } else { 5 });
+                let wait = 1 + self.random.below(if self.faulty() { 60 } else { 100 });
                 self.after(wait, Event::Sync);
                 self.sync()
             }

@@ -275,7 +275,8 @@ fn row_112_members_that_never_sync_are_removed_after_the_rebalance_timeout() {
     let (a, first) = bench.join_with_id(Join::default());
     let (b, second) = bench.join_with_id(Join::default());
     bench.pass_ms(6_000);
-    (bench.joined(first), bench.joined(second));
+    bench.joined(first);
+    bench.joined(second);
     let leading = bench.sync(&a, 1, &[]);
     bench.synced(leading);
     for _ in 0..7 {
