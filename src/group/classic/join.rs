@@ -89,7 +89,7 @@ impl ClassicGroup {
         match self.state {
             State::Empty => true,
             State::PreparingRebalance => {
-                known.is_some_and(|member| member.join.is_some()) || self.awaiting_join < most
+                known.is_some_and(|member| member.join.is_some()) || self.joins_parked < most
             }
             State::CompletingRebalance | State::Stable => {
                 known.is_some() || self.members.len() < most
@@ -187,7 +187,7 @@ impl ClassicGroup {
                     .replies
                     .push(old.refuse(id, ErrorCode::RebalanceInProgress));
             }
-            None => self.awaiting_join += 1,
+            None => self.joins_parked += 1,
         }
         self.members.insert(id.to_owned(), member);
     }
@@ -217,7 +217,7 @@ impl ClassicGroup {
             .cancel(&Timer::Session(self.id.clone(), old.to_owned()));
         let fenced = ErrorCode::FencedInstanceId;
         if let Some(join) = member.join.take() {
-            self.awaiting_join -= 1;
+            self.joins_parked -= 1;
             turn.decision.replies.push(join.refuse(old, fenced));
         }
         turn.decision
@@ -252,7 +252,7 @@ impl ClassicGroup {
         else {
             return;
         };
-        self.awaiting_join -= 1;
+        self.joins_parked -= 1;
         if join.version >= SKIP_ASSIGNMENT_FROM {
             response.skip_assignment = self.is_leader(id);
         } else {
@@ -402,7 +402,7 @@ impl ClassicGroup {
                 .join
                 .map(|join| join.reply(self.join_response(&id)));
             if let Some(member) = self.members.get_mut(&id) {
-                self.awaiting_join -= usize::from(member.join.take().is_some());
+                self.joins_parked -= usize::from(member.join.take().is_some());
                 member.is_new = false;
             }
             turn.decision.replies.extend(response);

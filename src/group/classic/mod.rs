@@ -12,7 +12,7 @@
 //! memory only, as in Kafka: who has joined so far, parked requests, pending ids, timers. After a
 //! restart the group is as of its record; members find out by their next heartbeat.
 //!
-//! Invariants: `awaiting_join` counts the members with a parked join; `votes` counts the members
+//! Invariants: `joins_parked` counts the members with a parked join; `votes` counts the members
 //! that support each protocol; every member of a non-empty group shares its protocol type.
 
 mod join;
@@ -117,7 +117,7 @@ pub struct ClassicGroup {
     static_members: BTreeMap<String, String>,
     pending_joins: BTreeSet<String>,
     pending_syncs: BTreeSet<String>,
-    awaiting_join: usize,
+    joins_parked: usize,
     votes: BTreeMap<String, usize>,
     subscribed_topics: Option<BTreeSet<String>>,
     new_member_added: bool,
@@ -139,7 +139,7 @@ impl ClassicGroup {
             static_members: BTreeMap::new(),
             pending_joins: BTreeSet::new(),
             pending_syncs: BTreeSet::new(),
-            awaiting_join: 0,
+            joins_parked: 0,
             votes: BTreeMap::new(),
             subscribed_topics: None,
             new_member_added: false,
@@ -274,7 +274,7 @@ impl ClassicGroup {
 
     /// Counts anew what is derived from the members.
     fn count(&mut self) {
-        self.awaiting_join = self
+        self.joins_parked = self
             .members
             .values()
             .filter(|member| member.join.is_some())
@@ -358,7 +358,7 @@ impl ClassicGroup {
     }
 
     fn all_joined(&self) -> bool {
-        self.awaiting_join == self.members.len() && self.pending_joins.is_empty()
+        self.joins_parked == self.members.len() && self.pending_joins.is_empty()
     }
 
     /// True when a member with these protocols could be in the group with the others.
@@ -398,7 +398,7 @@ impl ClassicGroup {
         for (name, _) in &member.protocols {
             *self.votes.entry(name.clone()).or_default() += 1;
         }
-        self.awaiting_join += usize::from(member.join.is_some());
+        self.joins_parked += usize::from(member.join.is_some());
         self.members.insert(id.to_owned(), member);
         self.pending_joins.remove(id);
     }
@@ -409,7 +409,7 @@ impl ClassicGroup {
         self.pending_syncs.remove(id);
         let member = self.members.remove(id)?;
         self.uncount_votes(&member);
-        self.awaiting_join -= usize::from(member.join.is_some());
+        self.joins_parked -= usize::from(member.join.is_some());
         if let Some(instance) = &member.instance_id {
             self.static_members.remove(instance);
         }
@@ -507,7 +507,7 @@ impl ClassicGroup {
                 .replies
                 .extend(member.sync.take().map(|sync| (sync, refused_sync(error))));
         }
-        self.awaiting_join = 0;
+        self.joins_parked = 0;
     }
 
     /// Everything that is parked, for a coordinator that is being unloaded.
