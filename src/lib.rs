@@ -37,6 +37,7 @@ pub mod log;
 pub mod net;
 pub mod obs;
 pub mod partition;
+pub mod group;
 pub mod protocol;
 pub mod record;
 pub mod rt;
