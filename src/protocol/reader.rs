@@ -16,7 +16,7 @@ const MEMORY_PER_BYTE: usize = 24;
 /// Memory that elements may take however small the body is, in bytes.
 const MEMORY_MIN: usize = 64 << 10;
 /// Memory that elements may take however large the body is, in bytes.
-const MEMORY_MAX: usize = 256 << 20;
+const MEMORY_MAX: usize = 64 << 20;
 
 /// The longest string, in bytes, also where a compact length could say more (apache/kafka
 /// generated code refuses lengths above 0x7fff).
@@ -237,8 +237,12 @@ impl<'a> Reader<'a> {
                 left: self.left(),
             });
         }
-        let wanted = count.saturating_mul(memory);
-        let Some(memory_left) = self.memory_left.checked_sub(wanted) else {
+        self.claim_memory(count.saturating_mul(memory))
+    }
+
+    /// Checks that `bytes` more of memory are within the limit for this body.
+    pub fn claim_memory(&mut self, bytes: usize) -> Result<(), Malformed> {
+        let Some(memory_left) = self.memory_left.checked_sub(bytes) else {
             return Err(Malformed::TooManyElements {
                 limit: memory_limit(self.bytes.len()),
             });

@@ -37,8 +37,8 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         ),
         // Fetch
         1 => (
-            "0-14:w w w w b 7:w 7:w [0-12:s 13:u [w 9:w l 12:w 5:l w <0@17:u> <1@18:l>]] 7:[s \
-             13:u 7:(w)] 11:s <0@s> <1@15:{15:w 15:l}>",
+            "0-14:w w w w b 7:w 7:w [0-12:s 13:u [w 9:w l 12:w 5:l w <0@17:u> <1@18:l>]] \
+             7:[7-12:s 13:u 7:(w)] 11:s <0@s> <1@15:{15:w 15:l}>",
             "w 7:h 7:w [0-12:s 13:u [w h l l 5:l [l l] 11:w y <0@{12:w 12:l}> <1@{12:w 12:w}> \
              <2@{l w}>]] <0@16:[16:w 16:s 16:w 16:s]>",
         ),
@@ -46,21 +46,21 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         2 => ("w 2:b [s [w 4:w l]] 10:w", "2:w [s [w h l l 4:w]]"),
         // Metadata
         3 => (
-            "[10:u s] 4:b b 8:b",
-            "3:w [w s w 1:s] 2:s 1:w [h s 10:u 1:b [h w w 7:w (w) (w) 5:(w)] 8:w] w 13:h",
+            "[10:u s] 4:b 8-10:b 8:b",
+            "3:w [w s w 1:s] 2:s 1:w [h s 10:u 1:b [h w w 7:w (w) (w) 5:(w)] 8:w] 8-10:w 13:h",
         ),
         // OffsetCommit
         8 => ("s w s 7:s 0-4:l [s [w l 6:w s]]", "3:w [0-9:s 10:u [w h]]"),
         // OffsetFetch
         9 => (
             "0-7:s 0-7:[0-7:s 0-7:(w)] 8:[8:s 9:s 9:w 8:[8:s 8:(w)]] 7:b",
-            "3:w 0-7:[0-7:s 0-7:[0-7:w 0-7:l w 0-7:s 0-7:h]] h 8:[8:s 8:[s 10:u 8:[8:w 8:l 8:w \
-             8:s 8:h]] 8:h]",
+            "3:w 0-7:[0-7:s 0-7:[0-7:w 0-7:l 5-7:w 0-7:s 0-7:h]] 2-7:h 8:[8:s 8:[8-9:s 10:u \
+             8:[8:w 8:l 8:w 8:s 8:h]] 8:h]",
         ),
         // FindCoordinator
         10 => (
             "0-3:s 1:b 4:(s)",
-            "1:w 0-3:h s 0-3:w 0-3:s 0-3:w 4:[4:s 4:w 4:s 4:w 4:h 4:s]",
+            "1:w 0-3:h 1-3:s 0-3:w 0-3:s 0-3:w 4:[4:s 4:w 4:s 4:w 4:h 4:s]",
         ),
         // JoinGroup
         11 => (
