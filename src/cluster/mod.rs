@@ -7,6 +7,7 @@
 //!
 //! Knows no disk, no clock, no connection and no authorisation. One node is a quorum of one.
 
+pub mod configs;
 pub mod image;
 pub mod names;
 pub mod records;
