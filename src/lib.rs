@@ -29,9 +29,12 @@
 //! | 0 | base | |
 
 pub mod admin;
+pub mod api;
 pub mod base;
 pub mod cluster;
+pub mod host;
 pub mod log;
+pub mod net;
 pub mod obs;
 pub mod partition;
 pub mod protocol;

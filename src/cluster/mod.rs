@@ -16,3 +16,10 @@ mod wire;
 
 pub use image::{Image, Partition, Resource, Topic};
 pub use records::Record;
+
+/// Stand-in until the controller lands.
+#[derive(Debug)]
+pub enum ControlRequest {}
+/// Stand-in until the controller lands.
+#[derive(Debug)]
+pub enum ControlReply {}
