@@ -1,8 +1,12 @@
 //! What a connection remembers between its requests. It moves along when the connection is handed
 //! over to another core, so nothing in it belongs to a core.
 
+use std::sync::{Arc, Mutex};
+
 use crate::base::CoreId;
 use crate::protocol::messages::StrBytes;
+
+use super::k01_fetch::sessions::Sessions;
 
 /// How many produce and fetch requests in a row must have gone to one other core before the
 /// connection wants to move there. A client begins with some requests to anywhere; after this many
@@ -27,6 +31,11 @@ pub struct Connection {
     pub(crate) endpoint: Endpoint,
     /// What the client's library calls itself, with its version (KIP-511); from ApiVersions 3 on.
     pub(crate) software: Option<(StrBytes, StrBytes)>,
+    /// Its fetch sessions. Shared with the fetches in flight, which note in them what they tell;
+    /// a mutex and not a cell, since all of it moves to another core's thread in a hand-over.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
+    /// Counts the fetches without a session.
+    turns: usize,
     recently: Recently,
 }
 
@@ -40,13 +49,21 @@ enum Recently {
 }
 
 impl Connection {
-    /// A connection that came in on `endpoint`.
-    pub fn new(endpoint: Endpoint) -> Connection {
+    /// A connection that came in on `endpoint`. Its session ids come from `seed`.
+    pub fn new(endpoint: Endpoint, seed: u64) -> Connection {
         Connection {
             endpoint,
             software: None,
+            sessions: Arc::new(Mutex::new(Sessions::new(seed))),
+            turns: 0,
             recently: Recently::Mixed,
         }
+    }
+
+    /// Another number each time: which partition of a fetch without a session comes first.
+    pub(crate) fn turn(&mut self) -> usize {
+        self.turns = self.turns.wrapping_add(1);
+        self.turns
     }
 
     /// The client library's name and version, once it has told (KIP-511).
@@ -86,12 +103,7 @@ mod tests {
     use super::*;
 
     fn connection() -> Connection {
-        let listener = "PLAINTEXT".to_owned();
-        Connection::new(Endpoint {
-            listener,
-            host: "h".to_owned(),
-            port: 9092,
-        })
+        Connection::new(crate::api::tests::endpoint(), 1)
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod connection;
 mod find;
 mod incoming;
 mod k00_produce;
+mod k01_fetch;
 mod k18_api_versions;
 mod scatter;
 mod service;
@@ -39,7 +40,7 @@ pub(crate) struct Api {
 }
 
 /// All that is served, in the order of the keys.
-pub(crate) const APIS: &[Api] = &[k00_produce::API, k18_api_versions::API];
+pub(crate) const APIS: &[Api] = &[k00_produce::API, k01_fetch::API, k18_api_versions::API];
 
 /// The API with this number.
 pub(crate) fn api(key: i16) -> Option<&'static Api> {

@@ -64,6 +64,11 @@ impl<Q> Scatter<Q> {
         &self.lanes
     }
 
+    /// The questions by core, to be sent more than once.
+    pub(crate) fn into_lanes(self) -> Vec<(CoreId, Vec<Q>)> {
+        self.lanes
+    }
+
     /// Sends every lane, in order, at once.
     pub(crate) fn send(self, host: &Host, request: impl Fn(Vec<Q>) -> shard::Request) -> Vec<Call> {
         let send = |(core, questions)| host.call(core, request(questions));
