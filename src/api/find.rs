@@ -95,21 +95,37 @@ pub(crate) fn brokers(image: &Image, node: &Node, endpoint: &Endpoint) -> Vec<No
         port: i32::from(endpoint.port),
         rack: node.rack.clone().map(StrBytes::from_string),
     };
+    let reachable = others(image, node, endpoint, false);
+    let mut brokers: Vec<NodeEndpoint> = std::iter::once(myself).chain(reachable).collect();
+    brokers.sort_by_key(|broker| broker.node_id);
+    brokers
+}
+
+/// The brokers that are registered but may not serve, where they listen like `endpoint`.
+pub(crate) fn fenced(image: &Image, node: &Node, endpoint: &Endpoint) -> Vec<NodeEndpoint> {
+    others(image, node, endpoint, true).collect()
+}
+
+fn others<'a>(
+    image: &'a Image,
+    node: &'a Node,
+    endpoint: &'a Endpoint,
+    fenced: bool,
+) -> impl Iterator<Item = NodeEndpoint> + 'a {
     let others = image
         .brokers()
         .values()
         .filter(|other| other.broker != node.broker);
-    let reachable = others.filter(|other| !other.fenced).filter_map(|other| {
-        let mut listeners = other.endpoints.iter();
-        let found = listeners.find(|found| found.name == endpoint.listener)?;
-        Some(NodeEndpoint {
-            node_id: other.broker,
-            host: StrBytes::from_string(found.host.clone()),
-            port: i32::from(found.port),
-            rack: other.rack.clone().map(StrBytes::from_string),
+    others
+        .filter(move |other| other.fenced == fenced)
+        .filter_map(|other| {
+            let mut listeners = other.endpoints.iter();
+            let found = listeners.find(|found| found.name == endpoint.listener)?;
+            Some(NodeEndpoint {
+                node_id: other.broker,
+                host: StrBytes::from_string(found.host.clone()),
+                port: i32::from(found.port),
+                rack: other.rack.clone().map(StrBytes::from_string),
+            })
         })
-    });
-    let mut brokers: Vec<NodeEndpoint> = std::iter::once(myself).chain(reachable).collect();
-    brokers.sort_by_key(|broker| broker.node_id);
-    brokers
 }

@@ -18,7 +18,14 @@ mod find;
 mod incoming;
 mod k00_produce;
 mod k01_fetch;
+mod k02_list_offsets;
+mod k10_find_coordinator;
 mod k18_api_versions;
+mod k21_delete_records;
+mod k22_init_producer_id;
+mod k23_offset_for_leader_epoch;
+mod k60_describe_cluster;
+mod operations;
 mod scatter;
 mod service;
 #[cfg(test)]
@@ -40,7 +47,17 @@ pub(crate) struct Api {
 }
 
 /// All that is served, in the order of the keys.
-pub(crate) const APIS: &[Api] = &[k00_produce::API, k01_fetch::API, k18_api_versions::API];
+pub(crate) const APIS: &[Api] = &[
+    k00_produce::API,
+    k01_fetch::API,
+    k02_list_offsets::API,
+    k10_find_coordinator::API,
+    k18_api_versions::API,
+    k21_delete_records::API,
+    k22_init_producer_id::API,
+    k23_offset_for_leader_epoch::API,
+    k60_describe_cluster::API,
+];
 
 /// The API with this number.
 pub(crate) fn api(key: i16) -> Option<&'static Api> {

@@ -1,5 +1,7 @@
 //! A small cluster for the tests of the handlers' pure halves.
 
+use std::ops::RangeBounds;
+
 use bytes::Bytes;
 
 use crate::base::{BrokerId, LeaderEpoch, Mono, Offset, PartitionIndex, TopicId};
@@ -8,8 +10,8 @@ use crate::cluster::records::{
     BrokerFeature, Endpoint as BrokerEndpoint, NewPartition, Record, RegisterBroker,
 };
 use crate::net::{Outcome, Part};
-use crate::protocol::messages::StrBytes;
-use crate::protocol::{ApiKey, RequestHeader};
+use crate::protocol::messages::{self, Encodable, StrBytes, TopicName};
+use crate::protocol::{ApiKey, ApiVersions, RequestHeader};
 
 use super::connection::Endpoint;
 use super::find::View;
@@ -169,4 +171,26 @@ pub(crate) fn frame(outcome: Outcome) -> Vec<u8> {
         Part::File { .. } => panic!("a file"),
     });
     bytes.flatten().copied().collect()
+}
+
+/// A topic's name as messages have it.
+pub(crate) fn topic_name(name: &'static str) -> TopicName {
+    TopicName(StrBytes::from_static_str(name))
+}
+
+/// Holds that a reply can be written in every version that is served.
+pub(crate) fn encodes_in_every_version<M: Encodable>(versions: ApiVersions, message: &M) {
+    encodes_in(versions, .., message);
+}
+
+/// Holds that a reply can be written in every version that is served and within `range`.
+pub(crate) fn encodes_in<M: Encodable>(
+    versions: ApiVersions,
+    range: impl RangeBounds<i16>,
+    message: &M,
+) {
+    for version in (versions.min..=versions.max).filter(|version| range.contains(version)) {
+        let written = messages::encode(versions.key, message, version);
+        assert!(written.is_ok(), "{}", written.unwrap_err());
+    }
 }
