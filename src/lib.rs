@@ -40,3 +40,4 @@ pub mod partition;
 pub mod protocol;
 pub mod record;
 pub mod shard;
+pub mod rt;

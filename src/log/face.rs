@@ -36,6 +36,9 @@ pub struct Options {
     pub file_delete_delay_ms: i64,
     /// The largest batch that is accepted, in bytes.
     pub batch_bytes_max: u32,
+    /// Records may have been compacted away (`cleanup.policy`): recovery accepts gaps between the
+    /// offsets of full segments. Without it a gap is damage.
+    pub compact: bool,
 }
 
 impl Default for Options {
@@ -51,6 +54,7 @@ impl Default for Options {
             retention_bytes: -1,
             file_delete_delay_ms: 60_000,
             batch_bytes_max: 100 << 20,
+            compact: false,
         }
     }
 }

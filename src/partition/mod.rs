@@ -154,6 +154,11 @@ impl Partition {
         self.log.end_offset()
     }
 
+    /// The data directory that it lives in.
+    pub fn disk(&self) -> u16 {
+        self.log.directory().disk
+    }
+
     /// Bytes of record batches on the disk.
     pub fn size_bytes(&self) -> u64 {
         self.log.size_bytes()

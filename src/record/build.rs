@@ -213,7 +213,7 @@ impl BatchBuilder {
     }
 
     fn append_record_at(&mut self, offset: Offset, record: &Record) {
-        let headers = (record.headers.count() as usize, record.headers.encoded());
+        let headers = (record.headers.len(), record.headers.encoded());
         self.write(
             offset,
             record.timestamp,

@@ -42,11 +42,6 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// How many are left to iterate.
-    pub fn count(&self) -> i32 {
-        self.count
-    }
-
     /// As they are encoded, without the count before them.
     pub(super) fn encoded(&self) -> &'a [u8] {
         self.bytes
@@ -66,7 +61,14 @@ impl<'a> Iterator for Headers<'a> {
         self.count -= 1;
         Some(header)
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.count.max(0) as usize;
+        (left, Some(left))
+    }
 }
+
+impl ExactSizeIterator for Headers<'_> {}
 
 fn read_header<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Option<&'a [u8]>), RecordFault> {
     let key_size = reader.varint()?;

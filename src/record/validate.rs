@@ -22,7 +22,7 @@ use super::build::BatchBuilder;
 use super::codec::{Codec, Scratch};
 use super::error::BatchError;
 use super::header::{
-    BatchHeader, LENGTH_OVERHEAD, MAGIC_AT, TimestampType, set_max_timestamp, verify,
+    BatchHeader, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC_AT, TimestampType, set_max_timestamp, verify,
 };
 use super::invalid::{Invalid, RecordErrors, RecordRefusal};
 use super::records::{Record, Records, read_records};
@@ -152,6 +152,10 @@ fn only_batch<'a>(bytes: &'a [u8], rules: &Rules) -> Result<&'a [u8], Invalid> {
     };
     if magic != 2 {
         return Err(Invalid::Magic { magic, version });
+    }
+    if batch.len() < HEADER_BYTES {
+        let batch_length = (batch.len() - LENGTH_OVERHEAD) as i32;
+        return Err(Invalid::Batch(BatchError::Length { batch_length }));
     }
     let header = BatchHeader::parse(batch).map_err(Invalid::Batch)?;
     let client = rules.origin == Origin::Client;

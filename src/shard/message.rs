@@ -1,5 +1,6 @@
 //! What a core is asked and what it answers. Everything here crosses from core to core by value.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use crate::base::{
     CoreId, DiskDone, DiskOp, LeaderEpoch, Mono, Offset, ProducerEpoch, ProducerId, Sequence,
     TopicPartition,
 };
-use crate::cluster::Image;
+use crate::cluster::{Image, Record};
 use crate::log::{Fault, Slice};
 use crate::obs::CoreSnapshot;
 use crate::partition::Refusal;
@@ -54,24 +55,27 @@ pub enum Event {
 /// What cores tell each other.
 #[derive(Clone, Debug)]
 pub enum PeerMessage {
-    /// Core 0: this is the cluster now. `directories`: at start, the partition directories that
-    /// were found, by data directory.
+    /// Core 0: this is the cluster now.
     Image {
         /// Counts the images; acknowledged with [`PeerMessage::Applied`].
         version: u64,
         /// The image.
         image: Arc<Image>,
-        /// Only at start: what is on the disks.
-        directories: Option<Arc<Vec<(u16, String)>>>,
+        /// What made it of the image before. The first image comes without.
+        records: Arc<Vec<Record>>,
+        /// With the first image: the partition directories that are on the disks.
+        directories: Option<Arc<BTreeMap<String, u16>>>,
     },
     /// To core 0: the image of this version is in force here, deletions are durable.
     Applied(u64),
-    /// To core 0: how many partitions this core has opened, of how many.
-    Opened {
-        /// Opened so far.
-        opened: usize,
-        /// Of so many.
-        of: usize,
+    /// To core 0: a block of producer ids, please.
+    WantProducerIds,
+    /// From core 0: a block of producer ids.
+    ProducerIds {
+        /// The first of them.
+        first: ProducerId,
+        /// How many; 0 when none can be given now.
+        count: u32,
     },
 }
 
@@ -298,6 +302,8 @@ pub struct Effects {
     pub replies: Vec<(Ticket, Reply)>,
     /// Messages to other cores, and to itself.
     pub peers: Vec<(CoreId, PeerMessage)>,
+    /// Logs that were fenced, for the operator. `None`: the metadata log.
+    pub faults: Vec<(Option<TopicPartition>, Fault)>,
     /// This core has opened all its partitions. Set once.
     pub ready: bool,
     /// Everything is closed. Set once, after [`Event::Stop`].

@@ -3,8 +3,18 @@
 //!
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
+mod appends;
+mod core;
+mod lifecycle;
 mod message;
+mod metadata;
+mod producer_ids;
+mod reads;
+mod records_deletion;
 
+pub use self::core::{Core, Setup};
+pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
+pub use metadata::METADATA_DIRECTORY;
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, ReadQuery,

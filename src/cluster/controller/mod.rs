@@ -1,0 +1,165 @@
+//! The controller: turns a request and the image into metadata records and a reply. Decides only:
+//! the caller makes the records durable and applies them, then the reply is true.
+
+mod configs;
+mod request;
+mod topics;
+
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::{BrokerId, Now, Prng, ProducerId, TopicId};
+use crate::protocol::ErrorCode;
+
+use super::configs::{Layers, StaticConfigs};
+use super::image::Image;
+use super::records::{Record, RegisterBroker};
+
+pub use request::{
+    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, FeatureUpdate,
+    MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
+};
+
+/// How many producer ids a core is given at a time (apache/kafka `ProducerIdsBlock`).
+pub const PRODUCER_ID_BLOCK: u32 = 1000;
+
+/// The most partitions that one request may make: what a mistyped number would ask for is refused
+/// before anything is allocated for it.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
+
+/// The features this broker can finalise, with their lowest and highest levels; the highest are
+/// Kafka 4.1's (metadata.version 27 is 4.1-IV1).
+pub const FEATURES: [(&str, i16, i16); 2] = [("metadata.version", 7, 27), ("group.version", 0, 1)];
+
+/// Records and the reply that is true once they are durable and applied.
+#[derive(Debug)]
+pub struct Decision {
+    /// What changes; nothing, if the request changes nothing.
+    pub records: Vec<Record>,
+    /// The reply.
+    pub reply: ControlReply,
+}
+
+/// Decides. Its only state is what the image cannot say: names that are not free yet.
+pub struct Controller {
+    broker: BrokerId,
+    statics: Arc<StaticConfigs>,
+    random: Prng,
+    /// Topics that are gone from the image but not yet from every core.
+    deleting: BTreeSet<(TopicId, Arc<str>)>,
+}
+
+impl Controller {
+    /// The controller on `broker`, which was started with `statics`; `random` makes topic ids.
+    pub fn new(broker: BrokerId, statics: Arc<StaticConfigs>, random: Prng) -> Controller {
+        Controller { broker, statics, random, deleting: BTreeSet::new() }
+    }
+
+    /// What a broker that starts has to say: features on its very first start, and itself.
+    pub fn start(&mut self, registration: RegisterBroker, image: &Image) -> Decision {
+        let mut records = Vec::new();
+        if image.features().is_empty() {
+            for (name, _, highest) in FEATURES {
+                records.push(Record::FeatureLevel { name: name.to_owned(), level: highest });
+            }
+        }
+        records.push(Record::RegisterBroker(registration));
+        Decision { records, reply: ControlReply::Started }
+    }
+
+    /// Decides one request.
+    pub fn handle(&mut self, _now: Now, request: &ControlRequest, image: &Image) -> Decision {
+        match request {
+            ControlRequest::CreateTopics { topics, validate_only } => {
+                self.create_topics(topics, *validate_only, image)
+            }
+            ControlRequest::DeleteTopics(topics) => self.delete_topics(topics, image),
+            ControlRequest::CreatePartitions { topics, validate_only } => {
+                self.create_partitions(topics, *validate_only, image)
+            }
+            ControlRequest::AlterConfigs { changes, validate_only } => {
+                self.alter_configs(changes, *validate_only, image)
+            }
+            ControlRequest::UpdateFeatures { updates, validate_only } => {
+                update_features(updates, *validate_only, image)
+            }
+            ControlRequest::AllocateProducerIds => {
+                let first = image.next_producer_id();
+                let next = ProducerId(first.0 + i64::from(PRODUCER_ID_BLOCK));
+                let record = Record::ProducerIds { broker: self.broker, broker_epoch: -1, next };
+                let reply = ControlReply::ProducerIds { first, count: PRODUCER_ID_BLOCK };
+                Decision { records: vec![record], reply }
+            }
+        }
+    }
+
+    /// Every core has put the topic's directories out of the way: its name is free.
+    pub fn deletion_finished(&mut self, id: TopicId) {
+        self.deleting.retain(|(deleting, _)| *deleting != id);
+    }
+
+    fn layers<'a>(&'a self, image: &'a Image) -> Layers<'a> {
+        Layers::new(image, self.broker, &self.statics)
+    }
+
+    /// A version 4 UUID (RFC 9562) that no topic of the image has and that is not one of Kafka's
+    /// reserved ones.
+    fn new_topic_id(&mut self, image: &Image) -> TopicId {
+        loop {
+            let mut bytes = [0; 16];
+            self.random.fill(&mut bytes);
+            bytes[6] = bytes[6] & 0x0f | 0x40;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            let id = TopicId(bytes);
+            // Kafka's text form must not begin with a dash: tools would take it for an option.
+            if image.topic_by_id(id).is_none() && !id.to_string().starts_with('-') {
+                return id;
+            }
+        }
+    }
+}
+
+fn update_features(updates: &[FeatureUpdate], validate_only: bool, image: &Image) -> Decision {
+    let mut records = Vec::new();
+    let results = updates.iter().map(|update| {
+        let result = check_feature(update, image);
+        if result.is_ok() && !validate_only {
+            records.push(Record::FeatureLevel { name: update.name.clone(), level: update.level });
+        }
+        (update.name.clone(), result)
+    });
+    let results: Vec<_> = results.collect();
+    if results.iter().any(|(_, result)| result.is_err()) {
+        // All or nothing, as from version 2 of the request on (KIP-1022).
+        records.clear();
+    }
+    Decision { records, reply: ControlReply::UpdateFeatures(results) }
+}
+
+fn check_feature(update: &FeatureUpdate, image: &Image) -> Result<(), Refused> {
+    let name = &update.name;
+    let refused = |message: String| Err(Refused::new(ErrorCode::InvalidUpdateVersion, message));
+    let Some((_, lowest, highest)) = FEATURES.iter().find(|(known, ..)| known == name) else {
+        return refused(format!("Could not apply finalized feature update because the provided feature {name} is not supported."));
+    };
+    let level = update.level;
+    if level < 0 {
+        return refused(format!("Invalid update version {level} for feature {name}: it must not be negative."));
+    }
+    if level != 0 && !(*lowest..=*highest).contains(&level) || level == 0 && *lowest > 0 {
+        return refused(format!(
+            "Invalid update version {level} for feature {name}. Local broker supports versions {lowest}-{highest}."
+        ));
+    }
+    let current = image.features().get(name).copied().unwrap_or(0);
+    if level < current && update.upgrade_type == UpgradeType::Upgrade {
+        return refused(format!(
+            "Invalid update version {level} for feature {name}. Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."
+        ));
+    }
+    if level < current && name == "metadata.version" {
+        return refused(format!("Invalid metadata.version {level}: a downgrade is not possible here."));
+    }
+    Ok(())
+}
