@@ -18,10 +18,3 @@ mod wire;
 pub use controller::{ControlReply, ControlRequest, Controller, Decision};
 pub use image::{Image, Partition, Resource, Topic};
 pub use records::Record;
-
-/// Stand-in until the controller lands.
-#[derive(Debug)]
-pub enum ControlRequest {}
-/// Stand-in until the controller lands.
-#[derive(Debug)]
-pub enum ControlReply {}
