@@ -22,6 +22,8 @@ pub struct Options {
     pub cpus: Vec<usize>,
     /// The budget for receive buffers, caches and indexes of all cores together, in bytes.
     pub memory_bytes: u64,
+    /// Whether connections move to the core that owns their partitions; off only to measure it.
+    pub hand_over: bool,
     /// Kafka's broker configs by name, from the file and the flags.
     pub configs: Arc<StaticConfigs>,
 }

@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
@@ -60,6 +62,10 @@ pub enum Status {
     Ready(CoreId),
     /// The core has closed everything.
     Stopped(CoreId),
+    /// The core has opened so many partitions, of so many.
+    Progress(CoreId, usize, usize),
+    /// SIGTERM or SIGINT.
+    Signal,
     /// The core cannot go on.
     Fatal(CoreId, String),
     /// A log was fenced; its partition by name, or the metadata log.
@@ -114,6 +120,8 @@ struct Inner {
     node: Arc<Node>,
     status: mpsc::Sender<Status>,
     adopt: RefCell<Option<Box<dyn Fn(Handover)>>>,
+    doors: RefCell<Option<Box<dyn FnOnce()>>>,
+    waiting_for_end: RefCell<Option<Waker>>,
     counted: Cell<Counters>,
     stopped: Cell<bool>,
 }
@@ -141,6 +149,8 @@ impl Host {
             node: start.node,
             status: start.status,
             adopt: RefCell::new(None),
+            doors: RefCell::new(None),
+            waiting_for_end: RefCell::new(None),
             counted: Cell::default(),
             stopped: Cell::new(false),
         }));
@@ -153,6 +163,31 @@ impl Host {
     /// Who takes connections that are handed over to this core.
     pub fn on_adopt(&self, adopt: impl Fn(Handover) + 'static) {
         *self.0.adopt.borrow_mut() = Some(Box::new(adopt));
+    }
+
+    /// What is done when the node is ready: clients may come.
+    pub fn on_open(&self, open: impl FnOnce() + 'static) {
+        *self.0.doors.borrow_mut() = Some(Box::new(open));
+    }
+
+    /// The node is ready.
+    pub fn open(&self) {
+        let doors = self.0.doors.borrow_mut().take();
+        if let Some(open) = doors {
+            open();
+        }
+    }
+
+    /// Waits until the core has closed everything.
+    pub async fn stopped(&self) {
+        poll_fn(|context| {
+            if self.0.stopped.get() {
+                return Poll::Ready(());
+            }
+            *self.0.waiting_for_end.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The core.
@@ -185,9 +220,10 @@ impl Host {
         RefMut::map(self.0.core.borrow_mut(), Core::measurements)
     }
 
-    /// Partitions opened on this core, of how many.
-    pub fn progress(&self) -> (usize, usize) {
-        self.0.core.borrow().progress()
+    /// Tells the node how many partitions this core has opened, of how many.
+    pub fn report_progress(&self) {
+        let (opened, of) = self.0.core.borrow().progress();
+        let _ = self.0.status.send(Status::Progress(self.0.id, opened, of));
     }
 
     /// Waits until `at`.
@@ -368,6 +404,9 @@ impl Host {
         }
         if effects.stopped && !self.0.stopped.replace(true) {
             self.0.calls.stop();
+            if let Some(waker) = self.0.waiting_for_end.borrow_mut().take() {
+                waker.wake();
+            }
             let _ = self.0.status.send(Status::Stopped(self.0.id));
         }
     }
