@@ -26,7 +26,7 @@ pub struct Node {
     /// Its data directories.
     pub data_dirs: Vec<String>,
     /// The configs it was started with.
-    pub static_configs: StaticConfigs,
+    pub static_configs: Arc<StaticConfigs>,
 }
 
 struct Inner {
