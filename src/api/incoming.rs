@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::base::Mono;
+use crate::base::{self, Mono};
 use crate::net::{Outcome, Part, Started};
-use crate::protocol::messages::{self, Encodable, Request};
+use crate::protocol::messages::{self, Encodable, Request, StrBytes};
 use crate::protocol::{Malformed, RequestHeader};
 
 /// Why a request closes its connection instead of being answered.
@@ -67,4 +67,14 @@ impl Incoming {
             }
         }
     }
+}
+
+/// A text as messages have it.
+pub(crate) fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
+
+/// A broker's id as messages have it.
+pub(crate) fn broker_id(id: base::BrokerId) -> messages::BrokerId {
+    messages::BrokerId(id.0)
 }

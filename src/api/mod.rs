@@ -14,18 +14,25 @@
 //! partitions, never holds a core up. What it keeps is per connection ([`Connection`]).
 
 mod connection;
+mod control;
 mod find;
 mod incoming;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
+mod k03_metadata;
 mod k10_find_coordinator;
 mod k18_api_versions;
+mod k19_create_topics;
+mod k20_delete_topics;
 mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k37_create_partitions;
 mod k60_describe_cluster;
+mod k75_describe_topic_partitions;
 mod operations;
+mod partitions;
 mod scatter;
 mod service;
 #[cfg(test)]
@@ -51,12 +58,17 @@ pub(crate) const APIS: &[Api] = &[
     k00_produce::API,
     k01_fetch::API,
     k02_list_offsets::API,
+    k03_metadata::API,
     k10_find_coordinator::API,
     k18_api_versions::API,
+    k19_create_topics::API,
+    k20_delete_topics::API,
     k21_delete_records::API,
     k22_init_producer_id::API,
     k23_offset_for_leader_epoch::API,
+    k37_create_partitions::API,
     k60_describe_cluster::API,
+    k75_describe_topic_partitions::API,
 ];
 
 /// The API with this number.

@@ -1,6 +1,7 @@
 //! A small cluster for the tests of the handlers' pure halves.
 
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,6 +10,7 @@ use crate::cluster::image::Image;
 use crate::cluster::records::{
     BrokerFeature, Endpoint as BrokerEndpoint, NewPartition, Record, RegisterBroker,
 };
+use crate::host::Node;
 use crate::net::{Outcome, Part};
 use crate::protocol::messages::{self, Encodable, StrBytes, TopicName};
 use crate::protocol::{ApiKey, ApiVersions, RequestHeader};
@@ -192,5 +194,16 @@ pub(crate) fn encodes_in<M: Encodable>(
     for version in (versions.min..=versions.max).filter(|version| range.contains(version)) {
         let written = messages::encode(versions.key, message, version);
         assert!(written.is_ok(), "{}", written.unwrap_err());
+    }
+}
+
+/// The node of the tests.
+pub(crate) fn node() -> Node {
+    Node {
+        broker: BROKER,
+        cluster_id: "cluster".to_owned(),
+        rack: None,
+        data_dirs: vec!["/data".to_owned()],
+        static_configs: Arc::default(),
     }
 }
