@@ -98,7 +98,7 @@ impl Core {
                 leader_epoch: partition.leader_epoch(),
             })),
             Ok(accepted) => {
-                let waits = partition.await_commit(accepted.last_offset, token);
+                let waits = partition.wait_for_commit(accepted.last_offset, token);
                 let log_start_offset = partition.log_start();
                 if accepted.duplicate {
                     self.measurements.produce.duplicates += 1;
