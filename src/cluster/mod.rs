@@ -8,11 +8,13 @@
 //! Knows no disk, no clock, no connection and no authorisation. One node is a quorum of one.
 
 pub mod configs;
+pub mod controller;
 pub mod image;
 pub mod names;
 pub mod records;
 mod shared_map;
 mod wire;
 
+pub use controller::{Controller, Decision, Refusal};
 pub use image::{Image, Partition, Resource, Topic};
 pub use records::Record;
