@@ -28,6 +28,13 @@
 //! | 1 | obs | base |
 //! | 0 | base | |
 
+pub mod admin;
 pub mod base;
 pub mod cluster;
+pub mod log;
+pub mod obs;
+pub mod partition;
 pub mod protocol;
+pub mod record;
+pub mod shard;
+pub mod rt;

@@ -195,6 +195,12 @@ pub struct Pool {
     slab: Arc<Slab>,
 }
 
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool of {} bytes", self.slab.size)
+    }
+}
+
 impl Pool {
     /// A pool over a slab of `size` bytes, rounded up to whole blocks of every class.
     pub fn new(size: usize) -> Pool {

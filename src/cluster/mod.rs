@@ -15,6 +15,6 @@ pub mod records;
 mod shared_map;
 mod wire;
 
-pub use controller::{Controller, Decision, Refusal};
+pub use controller::{ControlReply, ControlRequest, Controller, Decision};
 pub use image::{Image, Partition, Resource, Topic};
 pub use records::Record;

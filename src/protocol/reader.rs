@@ -237,8 +237,12 @@ impl<'a> Reader<'a> {
                 left: self.left(),
             });
         }
-        let wanted = count.saturating_mul(memory);
-        let Some(memory_left) = self.memory_left.checked_sub(wanted) else {
+        self.claim_memory(count.saturating_mul(memory))
+    }
+
+    /// Checks that `bytes` more of memory are within the limit for this body.
+    pub fn claim_memory(&mut self, bytes: usize) -> Result<(), Malformed> {
+        let Some(memory_left) = self.memory_left.checked_sub(bytes) else {
             return Err(Malformed::TooManyElements {
                 limit: memory_limit(self.bytes.len()),
             });

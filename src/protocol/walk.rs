@@ -261,7 +261,7 @@ impl Walk<'_> {
                 self.field(item.kind)?;
             } else {
                 let map = if first_unknown { TAG_MAP_MEMORY } else { 0 };
-                self.reader.claim(1, 0, map + TAG_MEMORY)?;
+                self.reader.claim_memory(map + TAG_MEMORY)?;
                 self.reader.skip(claimed)?;
                 first_unknown = false;
             }
@@ -296,6 +296,11 @@ mod tests {
         assert_eq!(check("[s (w)]", 0, true, &[0, 0]), 2);
         assert_eq!(check("?{w} b", 0, true, &[0xff, 7, 0]), 3);
         assert_eq!(check("?{w} b", 0, true, &[1, 0, 0, 0, 0, 0, 7, 0]), 8);
+    }
+
+    #[test]
+    fn an_empty_tagged_field_that_nobody_knows_may_be_the_last_thing() {
+        assert_eq!(check("b", 0, true, &[7, 1, 99, 0]), 4);
     }
 
     #[test]

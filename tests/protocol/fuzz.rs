@@ -6,7 +6,7 @@ use corelane::protocol::api::{ApiVersions, decodable_max, is_flexible};
 use corelane::protocol::fetch::{FetchRequest, FetchResponse};
 use corelane::protocol::produce::{ProduceRequest, ProduceResponse};
 use corelane::protocol::reader::memory_limit;
-use corelane::protocol::{ApiKey, RequestHeader, shapes::shapes};
+use corelane::protocol::{ApiKey, Malformed, RequestHeader, shapes::shapes};
 
 use crate::apis;
 use crate::memory;
@@ -58,6 +58,44 @@ fn no_body_makes_a_decoder_panic_or_take_more_than_its_memory() {
             }
         }
     }
+}
+
+/// Good bodies, but of nothing but the smallest elements: they are decoded within the limit or
+/// refused for it, never decoded beyond it.
+#[test]
+fn bodies_of_many_small_elements_stay_within_the_memory_limit() {
+    let mut refused = 0;
+    for api in apis::all() {
+        let version = decodable_max(api.key);
+        let flexible = is_flexible(api.key, version);
+        for (codec, depth, unknown) in [api.request, api.response]
+            .into_iter()
+            .flat_map(|codec| (1..=3).map(move |depth| (codec, depth)))
+            .flat_map(|(codec, depth)| [(codec, depth, false), (codec, depth, true)])
+        {
+            let body = Bytes::from(sample::dense(
+                codec.shape,
+                version,
+                flexible,
+                depth,
+                unknown,
+            ));
+            let (result, peak) = memory::peak(|| (codec.decode)(body.clone(), version));
+            let what = format!("{} version {version} depth {depth} {unknown}", api.key);
+            let limit = memory_limit(body.len()) + ERROR_BYTES;
+            assert!(
+                peak <= limit,
+                "{what}: {peak} bytes of memory for {}",
+                body.len()
+            );
+            match result {
+                Ok(()) => {}
+                Err(Malformed::TooManyElements { .. }) => refused += 1,
+                Err(other) => panic!("{what}: {other}"),
+            }
+        }
+    }
+    assert!(refused > 0, "nothing was large enough");
 }
 
 #[test]

@@ -17,6 +17,68 @@ pub fn body(random: &mut Prng, shape: &str, version: i16, flexible: bool) -> Vec
     writer.finish().to_vec()
 }
 
+/// The body of this shape that makes a decoder take the most memory for its size: arrays at `depth`
+/// have `count` elements, those around them one, those inside none; everything else is as short as
+/// can be. With `unknown` there is a tagged field that nobody knows in every struct.
+pub fn dense(shape: &str, version: i16, flexible: bool, depth: u32, unknown: bool) -> Vec<u8> {
+    let mut writer = Writer::default();
+    Dense {
+        version,
+        flexible,
+        unknown,
+    }
+    .fields(&mut writer, shape.as_bytes(), depth);
+    writer.finish().to_vec()
+}
+
+struct Dense {
+    version: i16,
+    flexible: bool,
+    unknown: bool,
+}
+
+impl Dense {
+    fn fields(&self, out: &mut Writer, shape: &[u8], depth: u32) {
+        for item in Items(shape) {
+            if item.tag.is_none() && item.from <= self.version && self.version <= item.to {
+                self.field(out, item.kind, depth);
+            }
+        }
+        if self.flexible && self.unknown {
+            out.raw(&[1, 99, 0]);
+        } else {
+            out.no_tagged_fields(self.flexible);
+        }
+    }
+
+    fn field(&self, out: &mut Writer, kind: Kind, depth: u32) {
+        let count = match depth {
+            0 => 0,
+            1 => 5_000,
+            _ => 1,
+        };
+        match kind {
+            Kind::Fixed(size) => out.raw(&[0; 16][..size]),
+            Kind::Text => out.text(self.flexible, ""),
+            Kind::Bytes => out.nullable_bytes(self.flexible, Some(&[])),
+            Kind::Structs(inside) => {
+                out.length(self.flexible, Some(count));
+                (0..count).for_each(|_| self.fields(out, inside, depth.saturating_sub(1)));
+            }
+            Kind::Primitives(inside) => {
+                out.length(self.flexible, Some(count));
+                let item = Items(inside).next().unwrap();
+                (0..count).for_each(|_| self.field(out, item.kind, 0));
+            }
+            Kind::Struct(inside) => self.fields(out, inside, depth),
+            Kind::Optional(inside) => {
+                out.i8(1);
+                self.fields(out, inside, depth);
+            }
+        }
+    }
+}
+
 struct Sample<'a> {
     random: &'a mut Prng,
     version: i16,

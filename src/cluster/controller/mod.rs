@@ -1,266 +1,165 @@
-//! The controller: decides what a request for a change of the metadata does.
-//!
-//! [`Controller::handle`] reads the image and answers with the records that make the change and the
-//! reply to give once they are durable. It changes nothing: [`Controller::apply`] does, record by
-//! record. The caller applies the records of one decision before it asks for the next one, as
-//! Kafka's controller does, and publishes the image (and the reply) when they are durable.
-//!
-//! Lives on core 0. Knows no protocol version (the api room translates), no authorisation, no disk.
-//! Invariant: applying the records of a decision to the image that it was made on cannot fail.
+//! The controller: turns a request and the image into metadata records and a reply. Decides only:
+//! the caller makes the records durable and applies them, then the reply is true.
 
-mod alter_configs;
-mod brokers;
-mod create_partitions;
-mod create_topics;
-mod delete_topics;
-mod features;
-mod placement;
+mod configs;
+mod request;
+mod topics;
 
-use std::collections::BTreeMap;
 
-use crate::base::{BrokerId, Offset, Prng, TopicId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::{BrokerId, Now, Prng, ProducerId, TopicId};
 use crate::protocol::ErrorCode;
 
 use super::configs::{Layers, StaticConfigs};
-use super::image::{ApplyError, Image};
-use super::records::Record;
+use super::image::Image;
+use super::records::{Record, RegisterBroker};
 
-pub use alter_configs::{
-    ConfigChange, ConfigOperation, ConfigReply, ResourceChanges, ResourceConfigs,
+pub use request::{
+    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, FeatureUpdate,
+    MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
 };
-pub use brokers::{Introduction, PRODUCER_ID_BLOCK, ProducerIdBlock};
-pub use create_partitions::Growth;
-pub use create_topics::{CreatedTopic, NewTopic};
-pub use delete_topics::{DeleteReply, TopicChoice};
-pub use features::{FEATURES, FeatureUpdate, SupportedFeature, UpgradeType};
 
-/// The most partitions that one request may make, over all its topics.
+/// How many producer ids a core is given at a time (apache/kafka `ProducerIdsBlock`).
+pub const PRODUCER_ID_BLOCK: u32 = 1000;
+
+/// The most partitions that one request may make: what a mistyped number would ask for is refused
+/// before anything is allocated for it.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
 
-/// Why something was refused, for the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Kafka's code.
-    pub code: ErrorCode,
-    /// What is wrong, as a sentence.
-    pub message: String,
-}
+/// The features this broker can finalise, with their lowest and highest levels; the highest are
+/// Kafka 4.1's (metadata.version 27 is 4.1-IV1).
+pub const FEATURES: [(&str, i16, i16); 2] = [("metadata.version", 7, 27), ("group.version", 0, 1)];
 
-impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-        }
-    }
-
-    /// The code with its usual message.
-    fn plain(code: ErrorCode) -> Refusal {
-        Refusal::new(code, code.message())
-    }
-}
-
-/// A request to change the metadata.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// CreateTopics (19).
-    CreateTopics {
-        /// The topics.
-        topics: Vec<NewTopic>,
-        /// Only say what would happen.
-        validate_only: bool,
-        /// Tell the configs of each new topic (v5 and up).
-        echo_configs: bool,
-    },
-    /// Topics that a client asked for in Metadata (3), or a coordinator needs.
-    AutoCreateTopics {
-        /// Their names.
-        names: Vec<String>,
-    },
-    /// DeleteTopics (20).
-    DeleteTopics {
-        /// By name or by id.
-        topics: Vec<TopicChoice>,
-    },
-    /// CreatePartitions (37).
-    CreatePartitions {
-        /// The topics to grow.
-        topics: Vec<Growth>,
-        /// Only say what would happen.
-        validate_only: bool,
-    },
-    /// AlterConfigs (33): replaces all configs of each resource.
-    AlterConfigs {
-        /// The resources with all that they are to have.
-        resources: Vec<ResourceConfigs>,
-        /// Only say what would happen.
-        validate_only: bool,
-    },
-    /// IncrementalAlterConfigs (44).
-    IncrementalAlterConfigs {
-        /// The resources with what is to change.
-        resources: Vec<ResourceChanges>,
-        /// Only say what would happen.
-        validate_only: bool,
-    },
-    /// AllocateProducerIds (67): the next block of producer ids.
-    AllocateProducerIds {
-        /// Who asks.
-        broker: BrokerId,
-    },
-    /// BrokerRegistration (62): a broker is there.
-    RegisterBroker(Introduction),
-    /// UpdateFeatures (57): all of them or none.
-    UpdateFeatures {
-        /// The new levels.
-        updates: Vec<FeatureUpdate>,
-        /// Only say what would happen.
-        validate_only: bool,
-    },
-}
-
-/// The answer to a [`Request`], of the same name. Lists are in the request's order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// Each topic with what became of it.
-    CreateTopics(Vec<(String, Result<CreatedTopic, Refusal>)>),
-    /// Each topic with its id; one that was there already is a refusal `TOPIC_ALREADY_EXISTS`.
-    AutoCreateTopics(Vec<(String, Result<TopicId, Refusal>)>),
-    /// Each topic that was named.
-    DeleteTopics(Vec<DeleteReply>),
-    /// Each topic that was named.
-    CreatePartitions(Vec<(String, Result<(), Refusal>)>),
-    /// Each resource that was named.
-    AlterConfigs(Vec<ConfigReply>),
-    /// Each resource that was named.
-    IncrementalAlterConfigs(Vec<ConfigReply>),
-    /// The block.
-    AllocateProducerIds(Result<ProducerIdBlock, Refusal>),
-    /// The broker's epoch.
-    RegisterBroker(i64),
-    /// All were updated, or the first that cannot be.
-    UpdateFeatures(Result<(), Refusal>),
-}
-
-/// What a request does: records to append, and the reply once they are durable.
-#[derive(Clone, Debug, PartialEq)]
+/// Records and the reply that is true once they are durable and applied.
+#[derive(Debug)]
 pub struct Decision {
-    /// In this order, as one batch; empty if nothing changes.
+    /// What changes; nothing, if the request changes nothing.
     pub records: Vec<Record>,
-    /// To be given when the records are durable.
-    pub reply: Reply,
+    /// The reply.
+    pub reply: ControlReply,
 }
 
-/// See the module.
+/// Decides. Its only state is what the image cannot say: names that are not free yet.
 pub struct Controller {
     broker: BrokerId,
-    statics: StaticConfigs,
-    prng: Prng,
-    /// Topics that are gone from the image, but not yet from every core's disk.
-    deleting: BTreeMap<TopicId, String>,
+    statics: Arc<StaticConfigs>,
+    random: Prng,
+    /// Topics that are gone from the image but not yet from every core.
+    deleting: BTreeSet<(TopicId, Arc<str>)>,
 }
 
 impl Controller {
-    /// The controller on `broker`, which was started with `statics`. `entropy` seeds the ids of new
-    /// topics: it must differ from one start to the next.
-    pub fn new(broker: BrokerId, statics: StaticConfigs, entropy: u64) -> Controller {
-        Controller {
-            broker,
-            statics,
-            prng: Prng::new(entropy),
-            deleting: BTreeMap::new(),
+    /// The controller on `broker`, which was started with `statics`; `random` makes topic ids.
+    pub fn new(broker: BrokerId, statics: Arc<StaticConfigs>, random: Prng) -> Controller {
+        Controller { broker, statics, random, deleting: BTreeSet::new() }
+    }
+
+    /// What a broker that starts has to say: features on its very first start, and itself.
+    pub fn start(&mut self, registration: RegisterBroker, image: &Image) -> Decision {
+        let mut records = Vec::new();
+        if image.features().is_empty() {
+            for (name, _, highest) in FEATURES {
+                records.push(Record::FeatureLevel { name: name.to_owned(), level: highest });
+            }
+        }
+        records.push(Record::RegisterBroker(registration));
+        Decision { records, reply: ControlReply::Started }
+    }
+
+    /// Decides one request.
+    pub fn handle(&mut self, _now: Now, request: &ControlRequest, image: &Image) -> Decision {
+        match request {
+            ControlRequest::CreateTopics { topics, validate_only } => {
+                self.create_topics(topics, *validate_only, image)
+            }
+            ControlRequest::DeleteTopics(topics) => self.delete_topics(topics, image),
+            ControlRequest::CreatePartitions { topics, validate_only } => {
+                self.create_partitions(topics, *validate_only, image)
+            }
+            ControlRequest::AlterConfigs { changes, validate_only } => {
+                self.alter_configs(changes, *validate_only, image)
+            }
+            ControlRequest::UpdateFeatures { updates, validate_only } => {
+                update_features(updates, *validate_only, image)
+            }
+            ControlRequest::AllocateProducerIds => {
+                let first = image.next_producer_id();
+                let next = ProducerId(first.0 + i64::from(PRODUCER_ID_BLOCK));
+                let record = Record::ProducerIds { broker: self.broker, broker_epoch: -1, next };
+                let reply = ControlReply::ProducerIds { first, count: PRODUCER_ID_BLOCK };
+                Decision { records: vec![record], reply }
+            }
         }
     }
 
-    /// The layers of configs of this broker, over `image`.
-    pub fn layers<'a>(&'a self, image: &'a Image) -> Layers<'a> {
+    /// Every core has put the topic's directories out of the way: its name is free.
+    pub fn deletion_finished(&mut self, id: TopicId) {
+        self.deleting.retain(|(deleting, _)| *deleting != id);
+    }
+
+    fn layers<'a>(&'a self, image: &'a Image) -> Layers<'a> {
         Layers::new(image, self.broker, &self.statics)
     }
 
-    /// Decides on `request` against `image`, which holds all earlier decisions.
-    pub fn handle(&mut self, request: Request, image: &Image) -> Decision {
-        match request {
-            Request::CreateTopics {
-                topics,
-                validate_only,
-                echo_configs,
-            } => self.create_topics(topics, validate_only, echo_configs, image),
-            Request::AutoCreateTopics { names } => self.auto_create_topics(names, image),
-            Request::DeleteTopics { topics } => self.delete_topics(topics, image),
-            Request::CreatePartitions {
-                topics,
-                validate_only,
-            } => create_partitions::decide(topics, validate_only, image),
-            Request::AlterConfigs {
-                resources,
-                validate_only,
-            } => self.replace_configs(resources, validate_only, image),
-            Request::IncrementalAlterConfigs {
-                resources,
-                validate_only,
-            } => self.change_configs(resources, validate_only, image),
-            Request::AllocateProducerIds { broker } => brokers::allocate(broker, image),
-            Request::RegisterBroker(introduction) => brokers::register(introduction, image),
-            Request::UpdateFeatures {
-                updates,
-                validate_only,
-            } => features::decide(updates, validate_only, image),
-        }
-    }
-
-    /// Applies a record of a decision, and remembers removed topics until
-    /// [`Controller::deletion_finished`]. When a log is replayed at the start, apply to the image
-    /// alone: what an earlier run deleted is not waited for.
-    pub fn apply(
-        &mut self,
-        image: &mut Image,
-        offset: Offset,
-        record: &Record,
-    ) -> Result<(), ApplyError> {
-        let removed = match record {
-            Record::RemoveTopic { id } => image.topic_by_id(*id).cloned(),
-            _ => None,
-        };
-        image.apply(offset, record)?;
-        if let Some(topic) = removed {
-            self.deleting.insert(topic.id, topic.name.to_string());
-        }
-        Ok(())
-    }
-
-    /// Every core has renamed the topic's directories away: its name may be given again.
-    pub fn deletion_finished(&mut self, topic: TopicId) {
-        self.deleting.remove(&topic);
-    }
-
-    /// The topics that are removed and not yet confirmed by all cores.
-    pub fn deleting(&self) -> impl Iterator<Item = (TopicId, &str)> {
-        self.deleting.iter().map(|(id, name)| (*id, name.as_str()))
-    }
-
-    /// A new topic's id: a random UUID (version 4) that no topic has, and whose text does not begin
-    /// with `-`, which command lines would take for an option (apache/kafka `Uuid.randomUuid`).
+    /// A version 4 UUID (RFC 9562) that no topic of the image has and that is not one of Kafka's
+    /// reserved ones.
     fn new_topic_id(&mut self, image: &Image) -> TopicId {
         loop {
-            let mut id = TopicId::ZERO;
-            self.prng.fill(&mut id.0);
-            id.0[6] = (id.0[6] & 0x0f) | 0x40;
-            id.0[8] = (id.0[8] & 0x3f) | 0x80;
-            let taken = image.topic_by_id(id).is_some() || self.deleting.contains_key(&id);
-            if !taken && !id.to_string().starts_with('-') {
+            let mut bytes = [0; 16];
+            self.random.fill(&mut bytes);
+            bytes[6] = bytes[6] & 0x0f | 0x40;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            let id = TopicId(bytes);
+            // Kafka's text form must not begin with a dash: tools would take it for an option.
+            if image.topic_by_id(id).is_none() && !id.to_string().starts_with('-') {
                 return id;
             }
         }
     }
 }
 
-/// The names that occur more than once.
-fn duplicates<'a, T: Ord + Copy + 'a>(
-    items: impl Iterator<Item = T>,
-) -> std::collections::BTreeSet<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    items.filter(|item| !seen.insert(*item)).collect()
+fn update_features(updates: &[FeatureUpdate], validate_only: bool, image: &Image) -> Decision {
+    let mut records = Vec::new();
+    let results = updates.iter().map(|update| {
+        let result = check_feature(update, image);
+        if result.is_ok() && !validate_only {
+            records.push(Record::FeatureLevel { name: update.name.clone(), level: update.level });
+        }
+        (update.name.clone(), result)
+    });
+    let results: Vec<_> = results.collect();
+    if results.iter().any(|(_, result)| result.is_err()) {
+        // All or nothing, as from version 2 of the request on (KIP-1022).
+        records.clear();
+    }
+    Decision { records, reply: ControlReply::UpdateFeatures(results) }
 }
 
-#[cfg(test)]
-mod tests;
+fn check_feature(update: &FeatureUpdate, image: &Image) -> Result<(), Refused> {
+    let name = &update.name;
+    let refused = |message: String| Err(Refused::new(ErrorCode::InvalidUpdateVersion, message));
+    let Some((_, lowest, highest)) = FEATURES.iter().find(|(known, ..)| known == name) else {
+        return refused(format!("Could not apply finalized feature update because the provided feature {name} is not supported."));
+    };
+    let level = update.level;
+    if level < 0 {
+        return refused(format!("Invalid update version {level} for feature {name}: it must not be negative."));
+    }
+    if level != 0 && !(*lowest..=*highest).contains(&level) || level == 0 && *lowest > 0 {
+        return refused(format!(
+            "Invalid update version {level} for feature {name}. Local broker supports versions {lowest}-{highest}."
+        ));
+    }
+    let current = image.features().get(name).copied().unwrap_or(0);
+    if level < current && update.upgrade_type == UpgradeType::Upgrade {
+        return refused(format!(
+            "Invalid update version {level} for feature {name}. Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."
+        ));
+    }
+    if level < current && name == "metadata.version" {
+        return refused(format!("Invalid metadata.version {level}: a downgrade is not possible here."));
+    }
+    Ok(())
+}

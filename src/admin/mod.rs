@@ -1,0 +1,85 @@
+//! The HTTP door: metrics for Prometheus, health for orchestrators, figures as JSON for people.
+//!
+//! Lives on one thread of its own outside the shards. What it knows of the broker it is told
+//! through [`Handle`]: it asks each core for a snapshot by message, waits at most
+//! [`CORE_ANSWER_WAIT_MAX`] for all of them together, asks no core again that still owes an
+//! answer, and asks nobody more often than every [`SNAPSHOT_AGE_MAX`]. So no number of scrapers
+//! can hold a core up, and a core that is stuck is shown as down instead of hiding the others.
+//!
+//! Connections are bounded in number and in idle time. Knows no Kafka (names of APIs and errors
+//! come with the handle), no files (who reads `/proc` is the handle's affair), no TLS and no
+//! passwords: it listens on the loopback unless told otherwise.
+
+mod exposition;
+mod gather;
+mod latency;
+mod listener;
+mod process;
+mod routes;
+mod server;
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::base::CoreId;
+use crate::obs::CoreSnapshot;
+
+pub use process::{Machine, Process};
+pub use server::{Running, serve};
+
+/// How long one gathering waits for the slowest core before it is shown as down.
+pub const CORE_ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Figures younger than this are shown again instead of asking the cores again.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(250);
+
+/// Where this room gets to know what it shows.
+pub struct Handle {
+    /// How many cores there are; they are asked as 0 to `cores - 1`.
+    pub cores: u16,
+    /// Asks one core for its figures. Must not wait: whoever carries the question gives the
+    /// answer later, from any thread. Dropping the [`Answer`] says that there will be none.
+    pub ask: Box<dyn Fn(CoreId, Answer<CoreSnapshot>) + Send + Sync>,
+    /// How far the broker is. Must not wait.
+    pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// The process as the kernel sees it; none if that cannot be read. Reading `/proc` is fine.
+    pub process: Box<dyn Fn() -> Option<Process> + Send + Sync>,
+    /// Words for the numbers of the protocol.
+    pub names: Names,
+}
+
+/// Words for numbers of the protocol; a number without a word is shown as itself.
+#[derive(Clone, Copy)]
+pub struct Names {
+    /// Of an API key, as `Produce`.
+    pub api: fn(i16) -> Option<&'static str>,
+    /// Of an error code, as `NOT_LEADER_OR_FOLLOWER`.
+    pub error: fn(i16) -> Option<&'static str>,
+}
+
+/// How far the broker is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Readiness {
+    /// True once every listener is open and every partition was recovered or found offline.
+    pub ready: bool,
+    /// Partitions recovered, or found offline, until now.
+    pub partitions_opened: u64,
+    /// Partitions there are.
+    pub partitions: u64,
+}
+
+/// Where the answer to a question goes. Giving it neither waits nor fails: if the asker has gone,
+/// the answer is dropped.
+pub struct Answer<T>(oneshot::Sender<T>);
+
+impl<T> Answer<T> {
+    /// Gives the answer.
+    pub fn give(self, value: T) {
+        // The asker's thread has ended: nobody is left to tell.
+        let _ = self.0.send(value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! What is served under which path. All of it is read-only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::gather::Gatherer;
+use super::{CORE_ANSWER_WAIT_MAX, Handle, SNAPSHOT_AGE_MAX, exposition, latency};
+
+/// What the routes share.
+struct Shared {
+    handle: Handle,
+    gatherer: Gatherer,
+}
+
+/// All routes over one handle.
+pub(super) fn router(handle: Handle) -> Router {
+    let gatherer = Gatherer::new(handle.cores, CORE_ANSWER_WAIT_MAX, SNAPSHOT_AGE_MAX);
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/v1/latency", get(latency))
+        .with_state(Arc::new(Shared { handle, gatherer }))
+}
+
+/// All figures for Prometheus. Cores that are stuck are missing in it and shown as down.
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let gathered = shared.gatherer.gather(&shared.handle).await;
+    let process = (shared.handle.process)();
+    match exposition::text(&gathered.cores, process, shared.handle.names) {
+        Ok(text) => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+        Err(refusal) => (StatusCode::INTERNAL_SERVER_ERROR, refusal).into_response(),
+    }
+}
+
+/// The process runs and this thread serves. Says nothing about the cores: a restart mends no disk.
+async fn live() -> Response {
+    Json(json!({ "live": true })).into_response()
+}
+
+/// 200 once the broker serves all it can serve, 503 with the progress before.
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let readiness = (shared.handle.readiness)();
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness)).into_response()
+}
+
+/// Quantiles of all latencies, all cores together.
+async fn latency(State(shared): State<Arc<Shared>>) -> Response {
+    let gathered = shared.gatherer.gather(&shared.handle).await;
+    Json(latency::latencies(
+        &gathered.snapshots(),
+        shared.handle.names,
+    ))
+    .into_response()
+}

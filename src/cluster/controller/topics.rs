@@ -1,0 +1,380 @@
+//! Topics and partitions: made, grown, deleted (apache/kafka `ReplicationControlManager`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
+use crate::cluster::image::{Configs, Image};
+use crate::cluster::names;
+use crate::cluster::records::{NewPartition, Record, UNASSIGNED_DIRECTORY};
+use crate::protocol::ErrorCode;
+
+use super::{
+    Controller, ControlReply, CreatedTopic, Decision, MorePartitions, NewTopic,
+    PARTITIONS_PER_REQUEST_MAX, Refused, TopicKey,
+};
+
+/// Kafka's number of the topic resource.
+const TOPIC_RESOURCE: i8 = 2;
+
+/// Brokers of each partition, by its number.
+type Assignment = Vec<Vec<BrokerId>>;
+
+impl Controller {
+    pub(super) fn create_topics(
+        &mut self,
+        topics: &[NewTopic],
+        validate_only: bool,
+        image: &Image,
+    ) -> Decision {
+        let mut records = Vec::new();
+        let mut partitions = 0;
+        // Names that this very request makes, so that look-alikes among them are found too.
+        let mut making: BTreeMap<String, String> = BTreeMap::new();
+        let mut results = Vec::new();
+        for (topic, times) in each_once(topics, |topic| &topic.name) {
+            let result = if times > 1 {
+                let message = "Duplicate topic name.";
+                Err(Refused::new(ErrorCode::InvalidRequest, message))
+            } else {
+                self.create_topic(topic, image, &mut making, &mut partitions)
+            };
+            let result = result.map(|(mut created, mut made)| {
+                if validate_only {
+                    created.id = TopicId::ZERO;
+                } else {
+                    records.append(&mut made);
+                }
+                created
+            });
+            results.push((topic.name.clone(), result));
+        }
+        Decision { records, reply: ControlReply::CreateTopics(results) }
+    }
+
+    fn create_topic(
+        &mut self,
+        topic: &NewTopic,
+        image: &Image,
+        making: &mut BTreeMap<String, String>,
+        partitions: &mut usize,
+    ) -> Result<(CreatedTopic, Vec<Record>), Refused> {
+        self.check_name(topic, image, making)?;
+        let assignment = self.assignment(topic, image)?;
+        *partitions += assignment.len();
+        if *partitions > PARTITIONS_PER_REQUEST_MAX {
+            return Err(too_many(*partitions));
+        }
+        let configs = self.check_configs(topic, image)?;
+        if let Some(looks) = names::looks(&topic.name) {
+            making.insert(looks, topic.name.clone());
+        }
+        let id = self.new_topic_id(image);
+        let mut records = vec![Record::Topic { name: topic.name.clone(), id }];
+        records.extend(configs.iter().map(|(name, value)| Record::Config {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: topic.name.clone(),
+            name: name.clone(),
+            value: Some(value.clone()),
+        }));
+        let created = CreatedTopic {
+            name: topic.name.as_str().into(),
+            id,
+            partitions: assignment.len() as i32,
+            replication_factor: assignment.first().map_or(0, |brokers| brokers.len() as i16),
+            configs: self.layers(image).describe_topic(Some(&configs)),
+        };
+        let numbered = assignment.into_iter().enumerate();
+        records.extend(
+            numbered.map(|(index, brokers)| new_partition(id, PartitionIndex(index as i32), brokers)),
+        );
+        Ok((created, records))
+    }
+
+    fn check_name(
+        &self,
+        topic: &NewTopic,
+        image: &Image,
+        making: &BTreeMap<String, String>,
+    ) -> Result<(), Refused> {
+        let name = &topic.name;
+        if let Some(why) = names::refusal(name) {
+            return Err(Refused::new(ErrorCode::InvalidTopicException, why));
+        }
+        if image.topic(name).is_some() {
+            let message = format!("Topic '{name}' already exists.");
+            return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
+        }
+        if self.deleting.iter().any(|(_, deleting)| **deleting == **name) {
+            let message = format!("Topic '{name}' is marked for deletion.");
+            return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
+        }
+        let looks = names::looks(name);
+        let twin = image
+            .look_alike(name)
+            .or_else(|| looks.and_then(|looks| making.get(&looks)).map(String::as_str));
+        match twin {
+            None => Ok(()),
+            Some(twin) => Err(Refused::new(
+                ErrorCode::InvalidTopicException,
+                format!("Topic '{name}' collides with existing topic: {twin}"),
+            )),
+        }
+    }
+
+    fn assignment(&self, topic: &NewTopic, image: &Image) -> Result<Assignment, Refused> {
+        if !topic.assignments.is_empty() {
+            return manual_assignment(topic, image);
+        }
+        let settings = self.layers(image).broker_settings();
+        let (factor, count) = (topic.replication_factor, topic.partitions);
+        if factor == 0 || factor < -1 {
+            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+            return Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
+        }
+        if count == 0 || count < -1 {
+            let message =
+                "Number of partitions was set to an invalid non-positive value.".to_owned();
+            return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+        }
+        let factor = if factor == -1 { settings.default_replication_factor } else { factor };
+        let count = if count == -1 { settings.num_partitions } else { count };
+        if count as usize > PARTITIONS_PER_REQUEST_MAX {
+            return Err(too_many(count as usize));
+        }
+        let brokers: Vec<BrokerId> = image.active_brokers().collect();
+        place(count as usize, 0, factor, &brokers)
+    }
+
+    fn check_configs(&self, topic: &NewTopic, image: &Image) -> Result<Configs, Refused> {
+        let mut configs = Configs::new();
+        for (name, value) in &topic.configs {
+            let Some(value) = value else {
+                let message = format!("Null value not supported for topic configs: {name}");
+                return Err(Refused::new(ErrorCode::InvalidConfig, message));
+            };
+            configs.insert(name.clone(), value.clone());
+        }
+        let checked = self.layers(image).check_topic(&configs);
+        checked.map_err(|error| Refused::new(ErrorCode::InvalidConfig, error.why))?;
+        Ok(configs)
+    }
+
+    pub(super) fn delete_topics(&mut self, topics: &[TopicKey], image: &Image) -> Decision {
+        let allowed = self.layers(image).broker_settings().delete_topics;
+        let mut records = Vec::new();
+        let mut gone = BTreeSet::new();
+        let mut results = Vec::new();
+        for key in topics {
+            let found = match key {
+                TopicKey::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
+                TopicKey::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
+            };
+            let result = match found {
+                Err(error) => Err(Refused::new(error, error.message())),
+                Ok(_) if !allowed => Err(Refused::new(
+                    ErrorCode::TopicDeletionDisabled,
+                    ErrorCode::TopicDeletionDisabled.message(),
+                )),
+                Ok(topic) if !gone.insert(topic.id) => Err(Refused::new(
+                    ErrorCode::InvalidRequest,
+                    "The topic was named more than once.",
+                )),
+                Ok(topic) => {
+                    records.push(Record::RemoveTopic { id: topic.id });
+                    self.deleting.insert((topic.id, topic.name.clone()));
+                    Ok((topic.name.clone(), topic.id))
+                }
+            };
+            results.push((key.clone(), result));
+        }
+        Decision { records, reply: ControlReply::DeleteTopics(results) }
+    }
+
+    pub(super) fn create_partitions(
+        &mut self,
+        topics: &[MorePartitions],
+        validate_only: bool,
+        image: &Image,
+    ) -> Decision {
+        let mut records = Vec::new();
+        let mut results = Vec::new();
+        for (topic, times) in each_once(topics, |topic| &topic.name) {
+            let result = if times > 1 {
+                let message = "Duplicate topic name.";
+                Err(Refused::new(ErrorCode::InvalidRequest, message))
+            } else {
+                more_partitions(topic, image)
+            };
+            results.push((topic.name.clone(), result.map(|mut made| records.append(&mut made))));
+        }
+        if validate_only {
+            records.clear();
+        }
+        Decision { records, reply: ControlReply::CreatePartitions(results) }
+    }
+}
+
+/// Each item with how often its name comes, at its first place.
+fn each_once<'a, T>(items: &'a [T], name: impl Fn(&T) -> &String) -> Vec<(&'a T, usize)> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in items {
+        *times.entry(name(item)).or_default() += 1;
+    }
+    let mut found = Vec::with_capacity(times.len());
+    for item in items {
+        found.extend(times.remove(name(item).as_str()).map(|times| (item, times)));
+    }
+    found
+}
+
+fn too_many(count: usize) -> Refused {
+    Refused::new(
+        ErrorCode::InvalidPartitions,
+        format!("{count} partitions in one request; at most {PARTITIONS_PER_REQUEST_MAX} are allowed"),
+    )
+}
+
+fn new_partition(topic: TopicId, partition: PartitionIndex, brokers: Vec<BrokerId>) -> Record {
+    Record::Partition(NewPartition {
+        partition,
+        topic,
+        leader: brokers.first().copied(),
+        isr: brokers.clone(),
+        removing: Vec::new(),
+        adding: Vec::new(),
+        recovering: false,
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+        directories: vec![UNASSIGNED_DIRECTORY; brokers.len()],
+        eligible_leaders: None,
+        last_known_eligible: None,
+        replicas: brokers,
+    })
+}
+
+/// Spreads replicas round the brokers, beginning one further for each partition.
+fn place(
+    count: usize,
+    first: usize,
+    factor: i16,
+    brokers: &[BrokerId],
+) -> Result<Assignment, Refused> {
+    let factor = usize::try_from(factor).unwrap_or(0);
+    if factor > brokers.len() || factor == 0 {
+        let message = format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
+            brokers.len()
+        );
+        return Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
+    }
+    let replicas = |partition: usize| {
+        (0..factor).map(|replica| brokers[(partition + replica) % brokers.len()]).collect()
+    };
+    Ok((first..first + count).map(replicas).collect())
+}
+
+fn manual_assignment(topic: &NewTopic, image: &Image) -> Result<Assignment, Refused> {
+    let refused = |error, message: String| Err(Refused::new(error, message));
+    if topic.replication_factor != -1 {
+        let message = "A manual partition assignment was specified, but replication factor was not set to -1.";
+        return refused(ErrorCode::InvalidRequest, message.to_owned());
+    }
+    if topic.partitions != -1 {
+        let message = "A manual partition assignment was specified, but numPartitions was not set to -1.";
+        return refused(ErrorCode::InvalidRequest, message.to_owned());
+    }
+    let mut by_index = BTreeMap::new();
+    for (index, brokers) in &topic.assignments {
+        if by_index.insert(index.0, brokers.clone()).is_some() {
+            let message = format!("Found multiple manual partition assignments for partition {index}");
+            return refused(ErrorCode::InvalidReplicaAssignment, message);
+        }
+    }
+    let consecutive = by_index.keys().copied().eq(0..by_index.len() as i32);
+    if !consecutive {
+        let message = "partitions should be a consecutive 0-based integer sequence".to_owned();
+        return refused(ErrorCode::InvalidReplicaAssignment, message);
+    }
+    let assignment: Assignment = by_index.into_values().collect();
+    let factor = assignment[0].len();
+    for brokers in &assignment {
+        check_brokers(brokers, factor, image)?;
+    }
+    Ok(assignment)
+}
+
+fn check_brokers(brokers: &[BrokerId], factor: usize, image: &Image) -> Result<(), Refused> {
+    let refused = |message: String| {
+        Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
+    };
+    if brokers.is_empty() {
+        return refused("The manual partition assignment includes an empty replica list.".into());
+    }
+    if brokers.len() != factor {
+        return refused(format!(
+            "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with previous partitions, which have {factor} replica(s).",
+            brokers.len()
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for broker in brokers {
+        if !image.brokers().contains_key(broker) {
+            return refused(format!("The manual partition assignment includes broker {broker}, but no such broker is registered."));
+        }
+        if !seen.insert(*broker) {
+            return refused(format!("The manual partition assignment includes the broker {broker} more than once."));
+        }
+    }
+    Ok(())
+}
+
+fn more_partitions(wanted: &MorePartitions, image: &Image) -> Result<Vec<Record>, Refused> {
+    let Some(topic) = image.topic(&wanted.name) else {
+        let error = ErrorCode::UnknownTopicOrPartition;
+        return Err(Refused::new(error, error.message()));
+    };
+    let current = topic.partitions.len();
+    let invalid = |message: String| Err(Refused::new(ErrorCode::InvalidPartitions, message));
+    let count = match usize::try_from(wanted.count) {
+        Ok(count) if count == current => {
+            return invalid(format!("Topic already has {current} partition(s)."));
+        }
+        Ok(count) if count > current => count,
+        _ => {
+            return invalid(format!(
+                "The topic {} currently has {current} partition(s); {} would not be an increase.",
+                wanted.name, wanted.count
+            ));
+        }
+    };
+    let added = count - current;
+    if added > PARTITIONS_PER_REQUEST_MAX {
+        return Err(too_many(added));
+    }
+    let factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let assignment = match &wanted.assignments {
+        None => {
+            let brokers: Vec<BrokerId> = image.active_brokers().collect();
+            place(added, current, factor as i16, &brokers)?
+        }
+        Some(manual) if manual.len() != added => {
+            return Err(Refused::new(
+                ErrorCode::InvalidReplicaAssignment,
+                format!(
+                    "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
+                    manual.len()
+                ),
+            ));
+        }
+        Some(manual) => {
+            for brokers in manual {
+                check_brokers(brokers, factor, image)?;
+            }
+            manual.clone()
+        }
+    };
+    let numbered = assignment.into_iter().zip(current..);
+    Ok(numbered
+        .map(|(brokers, index)| new_partition(topic.id, PartitionIndex(index as i32), brokers))
+        .collect())
+}

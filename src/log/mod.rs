@@ -1,0 +1,384 @@
+//! One partition's log: segments of record batches v2, exactly as on the wire. Lives on one core.
+//!
+//! A machine: appends, reads and [`DiskDone`]s go in, [`DiskOp`]s and [`Event`]s come out. Knows no
+//! network, no clock, no consumer, no high watermark, and of producers only an opaque snapshot.
+//!
+//! Invariants: `start <= durable <= committed <= end`; a byte below `committed` never changes; at
+//! most one write is in flight; nothing is acknowledged after a failed write or sync, and neither
+//! is tried again.
+//!
+//! ```text
+//! <topic>-<partition>/partition.metadata          whose files these are (Kafka's format)
+//!                     00000000000000000000.log    batches; while active: preallocated, with a trailer
+//!                     00000000000000000000.index  derived, of a full segment
+//!                     checkpoint                  where recovery begins; derived
+//! ```
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `tail` | gathers appends into writes; makes, grows and seals files |
+//! | `trailer` | the mark at the end of a write; tells a torn write from damage |
+//! | `recovery`, `search` | opens a directory; looks at what lies behind bad bytes |
+//! | `read` | finds batches, by offset and by time |
+//! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
+//! | `retention` | the start offset, deletion |
+//! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
+//! | `inspect` | looks at a segment file from outside |
+
+mod cache;
+mod checkpoint;
+mod epochs;
+mod face;
+mod index;
+mod inspect;
+mod keeper;
+mod ops;
+mod read;
+mod recovery;
+mod retention;
+mod sealed_file;
+mod search;
+mod segment;
+mod setup;
+mod tail;
+mod trailer;
+
+#[cfg(test)]
+mod tests;
+
+pub use face::{AppendRefused, Appended, Event, Fault, FileRange, Lookup, Options, Read, Slice};
+pub use inspect::{Inspected, Problem, Report, inspect};
+
+use crate::base::{
+    DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
+    Pool, TopicId, Wall,
+};
+
+use cache::Cache;
+use epochs::Epochs;
+use keeper::Keeper;
+use ops::{Job, Ops};
+use recovery::Recovery;
+use retention::Trash;
+use segment::{FileStage, Segment};
+use setup::Setup;
+use tail::Tail;
+
+/// What the log is doing as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Ready,
+    Closing,
+    Closed,
+    Deleting,
+    Deleted,
+}
+
+/// One partition's log.
+pub struct Log {
+    directory: FilePath,
+    topic: TopicId,
+    options: Options,
+    pool: Pool,
+    ops: Ops,
+    stage: Stage,
+    setup: Setup,
+    /// In order of base offset; the last one is active. Never empty once the log is ready.
+    segments: Vec<Segment>,
+    tail: Tail,
+    cache: Cache,
+    epochs: Epochs,
+    keeper: Keeper,
+    trash: Trash,
+    recovery: Option<Box<Recovery>>,
+    start: Offset,
+    durable: Offset,
+    committed: Offset,
+    /// Below it all writes are done.
+    written_end: Offset,
+    end: Offset,
+    fault: Option<Fault>,
+    /// The fault is found, but its event has not been given out yet.
+    fault_untold: bool,
+    scratch: crate::record::Scratch,
+}
+
+impl Log {
+    /// The directory that it lives in.
+    pub fn directory(&self) -> &FilePath {
+        &self.directory
+    }
+
+    /// A log without any file: directory and first segment are made by the first append, so that a
+    /// created topic costs no I/O. Ready at once. `owner` goes into each [`DiskOp`]'s id.
+    pub fn new(
+        directory: FilePath,
+        owner: u32,
+        topic: TopicId,
+        options: Options,
+        pool: Pool,
+    ) -> Log {
+        let first = Segment::absent(&directory, Offset(0), Wall(0));
+        Log {
+            directory,
+            topic,
+            options,
+            pool,
+            ops: Ops::new(owner),
+            stage: Stage::Ready,
+            setup: Setup::default(),
+            segments: vec![first],
+            tail: Tail::default(),
+            cache: Cache::default(),
+            epochs: Epochs::default(),
+            keeper: Keeper::default(),
+            trash: Trash::default(),
+            recovery: None,
+            start: Offset(0),
+            durable: Offset(0),
+            committed: Offset(0),
+            written_end: Offset(0),
+            end: Offset(0),
+            fault: None,
+            fault_untold: false,
+            scratch: crate::record::Scratch::new(),
+        }
+    }
+
+    /// Opens what is in `directory`, recovering as needed. [`Event::Ready`] or [`Event::Fenced`]
+    /// comes from [`Log::handle_disk`]; until then appends are refused and reads find nothing.
+    pub fn open(
+        directory: FilePath,
+        owner: u32,
+        topic: TopicId,
+        options: Options,
+        pool: Pool,
+        out: &mut Vec<DiskOp>,
+    ) -> Log {
+        let mut log = Log::new(directory, owner, topic, options, pool);
+        log.stage = Stage::Opening;
+        log.begin_recovery(out);
+        log
+    }
+
+    /// Takes the outcome of one operation, in any order.
+    pub fn handle_disk(
+        &mut self,
+        now: Now,
+        done: DiskDone,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(job) = self.ops.finish(done.id) else {
+            return;
+        };
+        match done.result {
+            Ok(output) => self.succeeded(now, job, output, out, events),
+            Err(fault) => self.failed(now, job, fault, out, events),
+        }
+        self.go_on(now, out, events);
+    }
+
+    fn succeeded(
+        &mut self,
+        now: Now,
+        job: Job,
+        output: DiskOutput,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        match job {
+            Job::Open(step) => self.recover(step, Ok(output), out, events),
+            Job::Directory => self.setup.directory_made(),
+            Job::Metadata => self.setup.metadata_written(),
+            Job::Allocate { segment, size } => self.allocated(segment, size, out),
+            Job::Names { segment } => self.segment_mut(segment).stage = FileStage::Open,
+            Job::Write => self.written(now, out, events),
+            Job::Sync { .. } => self.synced(now, job, out, events),
+            Job::SealSync { segment } => self.seal_synced(segment, out, events),
+            Job::Trim { segment } => self.trimmed(segment, out),
+            Job::CloseTrim { size } => self.close_trimmed(size),
+            Job::Checkpoint => self.kept(out, events),
+            Job::IndexLoad { segment } => self.index_loaded(segment, &output, out, events),
+            Job::IndexScan { segment, at } => self.index_scanned(segment, at, &output, out, events),
+            Job::Fill(range) => self.filled(&range, output, events),
+            Job::Retire { file } => self.retired(now, file),
+            Job::DeleteRename { renamed } => self.renamed_away(renamed, out, events),
+            Job::IndexSaved | Job::Removed | Job::Nothing => {}
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Now,
+        job: Job,
+        fault: DiskFault,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        match job {
+            Job::Open(step) => self.recover(step, Err(fault), out, events),
+            Job::Directory => {
+                self.setup.directory_failed();
+                self.refused(now, fault, events);
+            }
+            Job::Metadata => {
+                self.setup.metadata_failed();
+                self.refused(now, fault, events);
+            }
+            Job::Allocate { segment, .. } => {
+                let segment = self.segment_mut(segment);
+                segment.allocating = false;
+                if segment.stage == FileStage::Creating {
+                    segment.stage = FileStage::Absent;
+                }
+                self.refused(now, fault, events);
+            }
+            Job::Checkpoint => {
+                self.keep_again_later();
+                self.refused(now, fault, events);
+            }
+            Job::Write => {
+                self.tail.landed_badly();
+                self.fence(Fault::Disk(fault), events);
+            }
+            Job::Names { .. }
+            | Job::Sync { .. }
+            | Job::SealSync { .. }
+            | Job::Trim { .. }
+            | Job::CloseTrim { .. } => {
+                self.tail.landed_badly();
+                self.fence(Fault::Disk(fault), events);
+            }
+            Job::IndexLoad { segment } => self.rebuild_index(segment, out, events),
+            Job::IndexScan { segment, .. } => {
+                if self.segments.iter().any(|other| other.base == segment) {
+                    self.fence(Fault::Disk(fault), events);
+                }
+                events.push(Event::Filled);
+            }
+            Job::Fill(range) => {
+                // A segment that was deleted meanwhile is not missed: the reader looks again.
+                if self
+                    .segments
+                    .iter()
+                    .any(|segment| segment.file == range.file)
+                {
+                    self.fence(Fault::Disk(fault), events);
+                }
+                events.push(Event::Filled);
+            }
+            Job::DeleteRename { renamed } if fault.kind == FaultKind::NotFound => {
+                self.renamed_away(renamed, out, events);
+            }
+            Job::DeleteRename { .. } => self.fence(Fault::Disk(fault), events),
+            Job::IndexSaved | Job::Removed | Job::Nothing | Job::Retire { .. } => {}
+        }
+    }
+
+    /// What may have become possible.
+    fn go_on(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+        if std::mem::take(&mut self.fault_untold) {
+            events.extend(self.fault.clone().map(Event::Fenced));
+        }
+        self.pump(now, out);
+        self.sync_if_due(now, out);
+        self.keep(out);
+        if std::mem::take(&mut self.tail.checkpoint_wanted) && self.stage == Stage::Ready {
+            events.push(Event::CheckpointWanted);
+        }
+        self.close_further(out, events);
+        self.delete_when_quiet(out);
+    }
+
+    /// Time went by: the sync of `flush.ms`, the removal of deleted files, a full disk tried again.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+        if self.tail.space_retry.is_some_and(|at| at <= now.mono) {
+            self.tail.space_retry = None;
+            self.probe_space(out);
+        }
+        self.empty_trash(now, out);
+        self.go_on(now, out, events);
+    }
+
+    /// When [`Log::tick`] is due next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let tail = self
+            .tail
+            .deadline(self.options.flush_ms)
+            .filter(|_| self.fault.is_none());
+        tail.into_iter().chain(self.trash.deadline()).min()
+    }
+
+    /// Nothing is accepted any more. Only the first fault counts.
+    fn fence(&mut self, fault: Fault, events: &mut Vec<Event>) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.tail.abandon();
+        events.push(Event::Fenced(fault.clone()));
+        self.fault = Some(fault);
+    }
+
+    /// The first offset that can be read.
+    pub fn start_offset(&self) -> Offset {
+        self.start
+    }
+
+    /// The offset that the next record gets: Kafka's log end offset.
+    pub fn end_offset(&self) -> Offset {
+        self.end
+    }
+
+    /// Below it, all may be acknowledged by the flush policy: it is on stable storage
+    /// (`flush.messages` of 1), or written.
+    pub fn committed_end(&self) -> Offset {
+        self.committed
+    }
+
+    /// Below it, all is on stable storage.
+    pub fn durable_end(&self) -> Offset {
+        self.durable
+    }
+
+    /// The largest leader epoch not above `epoch`, and the offset where it ends: the answer of
+    /// OffsetForLeaderEpoch (KIP-320). None for an epoch above all known ones.
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epochs.end_of(epoch, self.end)
+    }
+
+    /// The newest leader epoch.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.epochs.latest()
+    }
+
+    /// A new leader epoch begins at `start`. Survives a crash once a batch of it does, or with the
+    /// next checkpoint.
+    pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
+        self.epochs.assign(epoch, start);
+    }
+
+    /// New options, from now on.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// Why the log is fenced.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    fn segment_index(&self, base: Offset) -> usize {
+        self.segments.partition_point(|segment| segment.base < base)
+    }
+
+    fn segment(&self, base: Offset) -> &Segment {
+        &self.segments[self.segment_index(base)]
+    }
+
+    fn segment_mut(&mut self, base: Offset) -> &mut Segment {
+        let index = self.segment_index(base);
+        &mut self.segments[index]
+    }
+}

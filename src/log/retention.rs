@@ -1,0 +1,269 @@
+//! How a log becomes shorter at its beginning, and how it goes away altogether.
+//!
+//! Order: the start offset moves in memory at once, is made durable in the checkpoint, and only then
+//! files get another name, and are removed when no reader can hold a slice of them any more.
+
+use crate::base::{BLOCK, DiskOp, FilePath, Mono, Now, Offset};
+
+use super::face::Event;
+use super::ops::Job;
+use super::segment::{FileStage, Segment, index_name};
+use super::{Log, Stage};
+
+/// The longest file name that file systems take, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Files on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Trash {
+    /// Segments below the start offset, once that is durable.
+    retiring: Vec<Segment>,
+    /// Files to be removed, and when.
+    due: Vec<(Mono, FilePath)>,
+}
+
+impl Trash {
+    /// When the next file is to be removed.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.due.iter().map(|(at, _)| *at).min()
+    }
+}
+
+impl Log {
+    /// Forgets what lies below `to` (clamped to the end of the log): at once for readers, durably
+    /// before [`Event::StartOffsetDurable`]. Segments that lie below it as a whole are deleted.
+    pub fn raise_start_offset(&mut self, to: Offset, out: &mut Vec<DiskOp>) {
+        let to = to.min(self.committed);
+        if to <= self.start || self.stage != Stage::Ready || self.fault.is_some() {
+            return;
+        }
+        self.start = to;
+        self.epochs.raise_start(to);
+        self.drop_segments_below_start(out);
+        self.keep_start(out);
+    }
+
+    /// Segments wholly below the start offset are not part of the log any more. One that is still
+    /// being sealed goes when that is done.
+    pub(super) fn drop_segments_below_start(&mut self, out: &mut Vec<DiskOp>) {
+        // A sync in flight may be of one of these files, and would not find it by its old name.
+        if self.tail.is_syncing() {
+            return;
+        }
+        let whole = self
+            .segments
+            .windows(2)
+            .take_while(|pair| pair[1].base <= self.start);
+        let gone = whole
+            .take_while(|pair| pair[0].stage == FileStage::Sealed)
+            .count();
+        for segment in self.segments.drain(..gone) {
+            self.cache.forget(segment.base);
+            self.trash.retiring.push(segment);
+        }
+        self.retire_below_durable_start(out);
+    }
+
+    /// Deletes whole segments from the beginning: those whose newest record is older than
+    /// `retention.ms`, and those without which the log is still larger than `retention.bytes`. An
+    /// active segment that has expired is rolled first, as Kafka does.
+    pub fn enforce_retention(&mut self, now: Now, out: &mut Vec<DiskOp>) {
+        if self.stage != Stage::Ready || self.fault.is_some() || !self.tail.is_idle() {
+            return;
+        }
+        let expired = self
+            .segments
+            .iter()
+            .take_while(|segment| self.has_expired(now, segment));
+        let expired = expired.count();
+        let active = self.segments.last().is_some_and(|segment| segment.size > 0);
+        if expired == self.segments.len() && active {
+            self.roll(now);
+            let last = self.segments.len() - 2;
+            self.is_sealed(last, out);
+        }
+        let gone = expired.max(self.beyond_size());
+        let kept = self.segments.get(gone.min(self.segments.len() - 1));
+        let to = kept.map_or(self.start, |segment| segment.base);
+        self.raise_start_offset(to, out);
+    }
+
+    fn has_expired(&self, now: Now, segment: &Segment) -> bool {
+        let newest = segment.max_timestamp;
+        let limit = self.options.retention_ms;
+        limit >= 0 && newest >= 0 && segment.size > 0 && now.wall.0.saturating_sub(newest) > limit
+    }
+
+    /// How many segments at the beginning the log could lose and still be `retention.bytes` large.
+    fn beyond_size(&self) -> usize {
+        let Ok(limit) = u64::try_from(self.options.retention_bytes) else {
+            return 0;
+        };
+        let mut excess = self.size_bytes().saturating_sub(limit);
+        let mut count = 0;
+        for segment in &self.segments[..self.segments.len() - 1] {
+            if segment.size > excess {
+                break;
+            }
+            excess -= segment.size;
+            count += 1;
+        }
+        count
+    }
+
+    /// The start offset is durable: files below it get another name.
+    pub(super) fn retire_below_durable_start(&mut self, out: &mut Vec<DiskOp>) {
+        let start = self.keeper.start_on_disk;
+        let (gone, kept) = self
+            .trash
+            .retiring
+            .drain(..)
+            .partition(|segment| segment.end <= start);
+        self.trash.retiring = kept;
+        let gone: Vec<Segment> = gone;
+        for segment in gone {
+            let to = self
+                .directory
+                .join(&format!("{}.deleted", segment.file.name()));
+            let id = self.ops.start(Job::Retire { file: to.clone() });
+            out.push(DiskOp::Rename {
+                id,
+                from: segment.file,
+                to,
+            });
+            let file = self.directory.join(&index_name(segment.base));
+            out.push(DiskOp::Remove {
+                id: self.ops.start(Job::Removed),
+                file,
+            });
+        }
+    }
+
+    /// A file got its other name: it is removed after `file.delete.delay.ms`.
+    pub(super) fn retired(&mut self, now: Now, file: FilePath) {
+        self.trash
+            .due
+            .push((now.mono.after_ms(self.options.file_delete_delay_ms), file));
+    }
+
+    /// Removes the files whose time has come.
+    pub(super) fn empty_trash(&mut self, now: Now, out: &mut Vec<DiskOp>) {
+        let (due, kept) = self
+            .trash
+            .due
+            .drain(..)
+            .partition(|(at, _)| *at <= now.mono);
+        self.trash.due = kept;
+        let due: Vec<(Mono, FilePath)> = due;
+        for (_, file) in due {
+            out.push(DiskOp::Remove {
+                id: self.ops.start(Job::Removed),
+                file,
+            });
+        }
+    }
+
+    /// Deletes the log: its directory gets another name, durably, so that a topic of the same name
+    /// starts afresh; [`Event::Deleted`] then. The contents are removed after that, and after a
+    /// crash by whoever finds a directory that ends in `-delete`.
+    pub fn delete(&mut self, out: &mut Vec<DiskOp>) {
+        if matches!(self.stage, Stage::Deleting | Stage::Deleted) {
+            return;
+        }
+        self.stage = Stage::Deleting;
+        self.tail.abandon();
+        self.recovery = None;
+        self.delete_when_quiet(out);
+    }
+
+    /// Renames the directory once no write is in flight in it.
+    pub(super) fn delete_when_quiet(&mut self, out: &mut Vec<DiskOp>) {
+        if self.stage != Stage::Deleting || self.tail.is_flying() || self.keeper.is_writing() {
+            return;
+        }
+        if !self.setup.settled() || self.segments.iter().any(|segment| segment.is_settling()) {
+            return;
+        }
+        self.stage = Stage::Deleted;
+        let renamed = self.directory.parent().join(&self.deleted_name());
+        let id = self.ops.start(Job::DeleteRename {
+            renamed: renamed.clone(),
+        });
+        out.push(DiskOp::Rename {
+            id,
+            from: self.directory.clone(),
+            to: renamed,
+        });
+    }
+
+    /// `<topic>-<partition>.<topic id in hex>-delete`: unique, since no two incarnations of a topic
+    /// share an id; the front is shortened where the whole would be too long for a file name.
+    fn deleted_name(&self) -> String {
+        let id: String = self
+            .topic
+            .0
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let suffix = format!(".{id}-delete");
+        let (topic, partition) = match self.directory.name().rsplit_once('-') {
+            Some((topic, partition)) => (topic, format!("-{partition}")),
+            None => (self.directory.name(), String::new()),
+        };
+        let room = NAME_BYTES_MAX.saturating_sub(suffix.len() + partition.len());
+        let topic: String = topic.chars().take(room).collect();
+        format!("{topic}{partition}{suffix}")
+    }
+
+    /// The directory has its other name, or never was there.
+    pub(super) fn renamed_away(
+        &mut self,
+        directory: FilePath,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        events.push(Event::Deleted);
+        let id = self.ops.start(Job::Removed);
+        out.push(DiskOp::RemoveDirectory { id, directory });
+    }
+
+    /// Bytes of record batches in all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// Bytes of memory that [`Log::evict`] works on, and what waits to be written.
+    pub fn cached_bytes(&self) -> usize {
+        let indexes = self
+            .segments
+            .iter()
+            .map(Segment::index_bytes)
+            .sum::<usize>();
+        self.cache.bytes() + indexes + self.tail.waiting_bytes()
+    }
+
+    /// Drops about `bytes` bytes of cache, the oldest first, then indexes of full segments; says
+    /// how many it was. What is not in a file yet, or in a block that is written again, stays.
+    pub fn evict(&mut self, bytes: usize) -> usize {
+        let segments = &self.segments;
+        let mut freed = self.cache.evict(bytes, |base, to| {
+            let found = segments.binary_search_by_key(&base, |segment| segment.base);
+            found.map_or(true, |index| to <= segments[index].stable())
+        });
+        for segment in &mut self.segments {
+            if freed < bytes {
+                freed += segment.drop_index();
+            }
+        }
+        freed
+    }
+
+    /// Bytes of preallocated but unused space of the active segment, rounded down to blocks.
+    pub fn preallocated_bytes(&self) -> u64 {
+        let unused = self
+            .segments
+            .last()
+            .map_or(0, |last| last.allocated.saturating_sub(last.size));
+        unused - unused % BLOCK as u64
+    }
+}

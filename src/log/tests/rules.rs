@@ -1,0 +1,353 @@
+//! One sentence each.
+use super::*;
+use crate::log::{Fault, Lookup};
+use disk::Trouble;
+
+#[test]
+fn a_new_log_makes_no_io_until_its_first_append() {
+    let mut world = World::new(1, Options::default());
+    world.flush();
+    assert!(world.disk.pending.is_empty());
+    world.append_all(&batch(3, 10, 5, 1));
+    assert_eq!(world.log.committed_end(), Offset(3));
+    let metadata = &world.disk.files[&directory().join("partition.metadata")].now;
+    assert_eq!(
+        metadata,
+        format!("version: 0\ntopic_id: {}\n", topic()).as_bytes()
+    );
+}
+
+#[test]
+fn what_is_appended_in_a_turn_becomes_one_write_and_the_next_gathers_meanwhile() {
+    let mut world = World::new(1, Options::default());
+    world.append_all(&batch(1, 10, 0, 0));
+    let before = world.disk.writes;
+    for n in 0..10 {
+        world.append(&batch(1, 10, 0, n)).expect("taken");
+    }
+    world.flush();
+    for n in 0..10 {
+        world.append(&batch(1, 10, 0, n)).expect("taken");
+        world.flush();
+    }
+    world.run();
+    assert_eq!(world.disk.writes - before, 2);
+    assert_eq!(world.log.committed_end(), Offset(21));
+}
+
+#[test]
+fn nothing_is_acknowledged_after_a_failed_write_or_sync_and_neither_is_tried_again() {
+    for (trouble, flush_messages) in [
+        (Trouble::WriteFails, 1),
+        (Trouble::WriteFull, 1),
+        (Trouble::SyncFails, 2),
+    ] {
+        let mut world = World::new(
+            3,
+            Options {
+                flush_messages,
+                ..Options::default()
+            },
+        );
+        world.append_all(&batch(2, 10, 0, 0));
+        let (durable, writes) = (world.log.durable_end(), world.disk.writes);
+        assert_eq!(durable, Offset(2));
+        world.disk.trouble = trouble;
+        world.append(&batch(2, 10, 0, 0)).expect("taken");
+        world.flush();
+        world.run();
+        world.disk.trouble = Trouble::None;
+        assert!(matches!(world.log.fault(), Some(Fault::Disk(_))));
+        assert_eq!(
+            world.append(&batch(1, 10, 0, 0)),
+            Err(AppendRefused::Fenced)
+        );
+        world.flush();
+        world.tick(10_000);
+        assert_eq!(world.log.durable_end(), durable);
+        assert!(world.disk.writes <= writes + 1);
+        assert!(
+            !world.read_all(Offset(0), 1 << 20).is_empty(),
+            "what is committed can be read"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_writes_resume_by_themselves() {
+    let mut world = World::new(3, Options::default());
+    world.disk.trouble = Trouble::Full;
+    world.append(&batch(1, 10, 0, 0)).expect("nobody knows yet");
+    world.flush();
+    world.run();
+    assert!(world.log.fault().is_none());
+    assert_eq!(
+        world.append(&batch(1, 10, 0, 0)),
+        Err(AppendRefused::NoSpace)
+    );
+    assert!(world.log.next_deadline().is_some());
+    world.disk.trouble = Trouble::None;
+    world.tick(2000);
+    assert_eq!(world.log.committed_end(), Offset(1));
+    world.append_all(&batch(1, 10, 0, 0));
+}
+
+#[test]
+fn a_clean_close_leaves_kafkas_files_and_nothing_to_scan() {
+    let mut world = World::new(4, Options::default());
+    let mut bytes = batch(3, 100, 7, 1);
+    world.append_all(&bytes);
+    world.close();
+    crate::record::stamp(&mut bytes, Offset(0), LeaderEpoch(0));
+    let file = directory().join("00000000000000000000.log");
+    assert_eq!(
+        world.disk.files[&file].now, bytes,
+        "byte for byte as on the wire"
+    );
+    world.reopen();
+    assert_eq!(world.ready(), (true, 0, 0));
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Snapshot(p) if &p[..] == b"producers"))
+    );
+    world.append_all(&batch(1, 10, 0, 0));
+    world.reopen();
+    assert!(
+        !world.ready().0,
+        "the marker was gone before the first write"
+    );
+    assert_eq!(world.log.end_offset(), Offset(4));
+}
+
+#[test]
+fn another_topics_directory_is_refused() {
+    let mut world = World::new(4, Options::default());
+    world.append_all(&batch(1, 10, 0, 0));
+    world.log = Log::open(
+        directory(),
+        1,
+        TopicId([1; 16]),
+        Options::default(),
+        pool(),
+        &mut world.out,
+    );
+    world.run();
+    assert!(matches!(world.log.fault(), Some(Fault::Foreign { found, .. }) if *found == topic()));
+}
+
+#[test]
+fn a_segment_rolls_by_record_time_and_lookups_by_time_find_the_first_record() {
+    let mut world = World::new(
+        5,
+        Options {
+            segment_ms: 1000,
+            ..Options::default()
+        },
+    );
+    for n in 0..10 {
+        world.append_all(&batch(2, 50, n * 400, n as u64));
+    }
+    let segments = world
+        .disk
+        .files
+        .keys()
+        .filter(|file| file.name().ends_with(".log"))
+        .count();
+    assert_eq!(segments, 4);
+    let found = world.log.offset_for_timestamp(801, Offset(i64::MAX));
+    let epoch = LeaderEpoch(0);
+    assert_eq!(
+        found,
+        Lookup::Found {
+            offset: Offset(5),
+            timestamp: 801,
+            leader_epoch: epoch
+        }
+    );
+    assert_eq!(
+        world.log.offset_for_timestamp(9999, Offset(i64::MAX)),
+        Lookup::None
+    );
+    let newest = Lookup::Found {
+        offset: Offset(19),
+        timestamp: 3601,
+        leader_epoch: epoch,
+    };
+    assert_eq!(world.log.max_timestamp(), newest);
+}
+
+#[test]
+fn a_raised_start_is_durable_and_whole_segments_below_it_go_after_the_delay() {
+    let mut world = World::new(
+        6,
+        Options {
+            segment_bytes: 3000,
+            ..Options::default()
+        },
+    );
+    for n in 0..20 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    world.log.raise_start_offset(Offset(10), &mut world.out);
+    world.run();
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::StartOffsetDurable(Offset(10))))
+    );
+    assert!(matches!(world.read(Offset(9), 100), Err(Read::BelowStart)));
+    let old = |world: &World| {
+        world
+            .disk
+            .files
+            .keys()
+            .filter(|file| file.name().ends_with(".deleted"))
+            .count()
+    };
+    assert!(old(&world) > 0);
+    world.tick(61_000);
+    assert_eq!(old(&world), 0);
+    world.disk.cut_power();
+    world.reopen();
+    world.ready();
+    assert_eq!(
+        (world.log.start_offset(), world.log.end_offset()),
+        (Offset(10), Offset(20))
+    );
+    assert_eq!(world.read_all(Offset(10), 2000).len(), 10);
+}
+
+#[test]
+fn retention_by_time_and_size_drops_whole_segments() {
+    let options = Options {
+        segment_bytes: 3000,
+        retention_bytes: 7000,
+        retention_ms: -1,
+        ..Options::default()
+    };
+    let mut world = World::new(7, options);
+    for n in 0..20 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    world.log.enforce_retention(world.now, &mut world.out);
+    world.run();
+    assert!(world.log.size_bytes() >= 7000 && world.log.size_bytes() < 10_000);
+    world.options.retention_ms = 1000;
+    world.log.set_options(world.options.clone());
+    world.log.enforce_retention(world.now, &mut world.out);
+    world.run();
+    assert_eq!(
+        world.log.size_bytes(),
+        0,
+        "an expired active segment is rolled first"
+    );
+    assert_eq!(world.log.start_offset(), Offset(20));
+    world.reopen();
+    world.ready();
+    assert_eq!(
+        (world.log.start_offset(), world.log.end_offset()),
+        (Offset(20), Offset(20))
+    );
+    assert_eq!(
+        world.append_all(&batch(1, 10, 0, 0)).base_offset,
+        Offset(20)
+    );
+}
+
+#[test]
+fn a_deleted_log_is_renamed_away_before_it_is_removed() {
+    let mut world = World::new(8, Options::default());
+    world.append_all(&batch(1, 10, 0, 0));
+    world.log.delete(&mut world.out);
+    world.run();
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Deleted))
+    );
+    assert!(world.disk.files.is_empty() && world.disk.directories.is_empty());
+    let mut never_written = World::new(8, Options::default());
+    never_written.log.delete(&mut never_written.out);
+    never_written.run();
+    assert!(
+        never_written
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Deleted))
+    );
+}
+
+#[test]
+fn reads_are_whole_batches_within_the_limit_and_the_first_one_always() {
+    let mut world = World::new(
+        9,
+        Options {
+            index_interval_bytes: 1000,
+            ..Options::default()
+        },
+    );
+    for n in 0..50 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    for evicted in [false, true] {
+        if evicted {
+            assert!(world.log.evict(usize::MAX) > 0);
+        }
+        assert!(
+            world
+                .read(Offset(0), 1)
+                .is_ok_and(|bytes| verify(&bytes).is_ok())
+        );
+        let two = world.read(Offset(7), 2000).expect("two batches");
+        assert_eq!(verify(&two).map(|header| header.base_offset), Ok(Offset(7)));
+        assert!(two.len() <= 2000 && two.len() > 700);
+        assert!(matches!(world.read(Offset(50), 100), Err(Read::Nothing)));
+        assert!(matches!(world.read(Offset(51), 100), Err(Read::AboveEnd)));
+        assert_eq!(world.read_all(Offset(0), 3000).len(), 50);
+        assert!(matches!(
+            world.log.read(Offset(3), Offset(3), 100, true),
+            Read::Nothing
+        ));
+    }
+}
+
+#[test]
+fn batches_that_are_too_large_or_no_batches_are_refused_and_change_nothing() {
+    let mut world = World::new(
+        9,
+        Options {
+            batch_bytes_max: 500,
+            ..Options::default()
+        },
+    );
+    let large = batch(1, 700, 0, 0);
+    let refused = AppendRefused::TooLarge {
+        size: large.len(),
+        limit: 500,
+    };
+    assert_eq!(world.append(&large), Err(refused));
+    assert_eq!(world.append(&[0; 100]), Err(AppendRefused::Malformed));
+    let mut two = batch(1, 10, 0, 0);
+    two.extend_from_slice(&two.clone());
+    assert_eq!(world.append(&two), Err(AppendRefused::Malformed));
+    assert_eq!(world.log.end_offset(), Offset(0));
+}
+
+#[test]
+fn a_segment_file_can_be_inspected_from_outside() {
+    let mut world = World::new(9, Options::default());
+    for n in 0..5 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    let mut bytes = world.disk.files[&directory().join("00000000000000000000.log")]
+        .now
+        .clone();
+    let report = crate::log::inspect(&bytes, Offset(0));
+    assert!(report.is_sound() && report.batches.len() == 5 && report.end == world.log.size_bytes());
+    bytes[1000] ^= 1;
+    assert!(!crate::log::inspect(&bytes, Offset(0)).is_sound());
+}

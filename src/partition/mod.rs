@@ -1,0 +1,514 @@
+//! One partition as its leader sees it: a log, the producers that write to it, the appends that
+//! wait for their acknowledgement. Lives on one core.
+//!
+//! Knows no connection, no request, no topic name, no other partition. Invariants: log start <= high
+//! watermark <= log end; the high watermark never falls; an append is answered once, in order of
+//! offset, and only when the high watermark has passed it.
+
+mod producers;
+mod refusal;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::{
+    DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId, TopicPartition,
+};
+use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
+use crate::record::{self, BatchHeader, Rules, Scratch};
+
+pub use producers::{BATCHES_RETAINED, BatchMemory, ProducerState, Producers, Verdict};
+pub use refusal::Refusal;
+
+/// What the topic's configs mean for one of its partitions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For the log.
+    pub log: log::Options,
+    /// For produced batches; `produce_version` and `origin` are set for each append.
+    pub rules: Rules,
+    /// `cleanup.policy` contains `delete`: records may be deleted by request.
+    pub deletable: bool,
+    /// How long a silent producer is remembered (`producer.id.expiration.ms`).
+    pub producer_expiration: Duration,
+}
+
+/// Where an accepted batch went, and what the answer says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset of its last record: the append is answered once the high watermark is above it.
+    pub last_offset: Offset,
+    /// The broker's time in milliseconds for topics with `LogAppendTime`, else -1.
+    pub log_append_time_ms: i64,
+    /// True for a producer's retry: nothing was written.
+    pub duplicate: bool,
+    /// How many records it has.
+    pub records: u32,
+}
+
+/// What the partition tells its shard.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It is open: reads and appends are served.
+    Ready {
+        /// Nothing had to be scanned.
+        clean: bool,
+        /// Bytes that recovery read.
+        bytes_scanned: u64,
+        /// Bytes of a torn, never acknowledged write that were cut.
+        bytes_cut: u64,
+    },
+    /// The append that was given this token is committed.
+    Acked(u64),
+    /// The append that was given this token can no longer be committed: the log is fenced.
+    Failed(u64),
+    /// The high watermark or the log start moved: waiting reads may look again.
+    Moved,
+    /// A range asked for with [`Partition::fill`] is in memory.
+    Filled,
+    /// The log start offset is durable.
+    StartOffsetDurable(Offset),
+    /// The partition is closed.
+    Closed,
+    /// The partition is gone.
+    Deleted,
+    /// The log is fenced.
+    Fenced(log::Fault),
+}
+
+/// The leader of one partition.
+pub struct Partition {
+    id: TopicPartition,
+    log: Log,
+    producers: Producers,
+    leader_epoch: LeaderEpoch,
+    settings: Settings,
+    ready: bool,
+    /// Appends that wait for the high watermark: last offset and the shard's token, by offset.
+    waiting: VecDeque<(Offset, u64)>,
+    log_events: Vec<log::Event>,
+}
+
+impl Partition {
+    /// A leader over `log`, which is new (`ready`) or opening.
+    pub fn new(
+        id: TopicPartition,
+        log: Log,
+        leader_epoch: LeaderEpoch,
+        settings: Settings,
+        ready: bool,
+    ) -> Partition {
+        Partition {
+            id,
+            log,
+            producers: Producers::default(),
+            leader_epoch,
+            settings,
+            ready,
+            waiting: VecDeque::new(),
+            log_events: Vec::new(),
+        }
+    }
+
+    /// Which partition it is.
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// True once the log is open.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Why it is offline, if it is.
+    pub fn fault(&self) -> Option<&log::Fault> {
+        self.log.fault()
+    }
+
+    /// The term of this leader.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        self.log.start_offset()
+    }
+
+    /// Below it, records are committed: acknowledged, and visible to consumers.
+    pub fn high_watermark(&self) -> Offset {
+        self.log.committed_end()
+    }
+
+    /// Below it, no transaction is open. Without transactions: the high watermark.
+    pub fn last_stable_offset(&self) -> Offset {
+        self.high_watermark()
+    }
+
+    /// The offset that the next record gets.
+    pub fn log_end(&self) -> Offset {
+        self.log.end_offset()
+    }
+
+    /// The data directory that it lives in.
+    pub fn disk(&self) -> u16 {
+        self.log.directory().disk
+    }
+
+    /// Bytes of record batches on the disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
+    /// Bytes of cache that can be dropped.
+    pub fn cached_bytes(&self) -> usize {
+        self.log.cached_bytes()
+    }
+
+    /// Drops about `bytes` of cache; says how many it was.
+    pub fn evict(&mut self, bytes: usize) -> usize {
+        self.log.evict(bytes)
+    }
+
+    /// The producers that are remembered.
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Takes new settings; they hold from the next append.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.log.set_options(settings.log.clone());
+        self.settings = settings;
+    }
+
+    /// Checks a client's leader epoch against the partition's (KIP-320): -1 is not checked.
+    pub fn check_epoch(&self, found: LeaderEpoch) -> Result<(), Refusal> {
+        let current = self.leader_epoch;
+        if found.0 < 0 || found == current {
+            Ok(())
+        } else if found < current {
+            Err(Refusal::FencedLeaderEpoch { current, found })
+        } else {
+            Err(Refusal::UnknownLeaderEpoch { current, found })
+        }
+    }
+
+    /// Checks, numbers and appends one batch. The caller asks to be told with
+    /// [`Partition::await_commit`].
+    pub fn append(
+        &mut self,
+        now: Now,
+        records: &[u8],
+        produce_version: i16,
+        origin: record::Origin,
+        scratch: &mut Scratch,
+    ) -> Result<Accepted, Refusal> {
+        if !self.ready {
+            return Err(Refusal::Storage(match self.log.fault() {
+                Some(_) => log::AppendRefused::Fenced,
+                None => log::AppendRefused::NotReady,
+            }));
+        }
+        let rules = Rules {
+            produce_version,
+            origin,
+            ..self.settings.rules
+        };
+        let valid =
+            record::validate(records, &rules, now.wall, scratch).map_err(Refusal::Invalid)?;
+        let header = valid.header;
+        match self.producers.check(&header) {
+            Verdict::Next => {}
+            Verdict::Duplicate(batch) => {
+                return Ok(Accepted {
+                    base_offset: batch.base_offset(),
+                    last_offset: batch.last_offset,
+                    log_append_time_ms: valid.log_append_time_ms,
+                    duplicate: true,
+                    records: 0,
+                });
+            }
+            Verdict::OutOfOrder { expected, found } => {
+                return Err(Refusal::OutOfOrderSequence { expected, found });
+            }
+            Verdict::Fenced { current, found } => {
+                return Err(Refusal::StaleProducerEpoch { current, found });
+            }
+        }
+        let appended = self
+            .log
+            .append(now, &valid.batch, self.leader_epoch)
+            .map_err(Refusal::Storage)?;
+        self.producers
+            .apply(&header, appended.base_offset, now.wall.0);
+        Ok(Accepted {
+            base_offset: appended.base_offset,
+            last_offset: appended.last_offset,
+            log_append_time_ms: valid.log_append_time_ms,
+            duplicate: false,
+            records: header.record_count as u32,
+        })
+    }
+
+    /// Asks for [`Event::Acked`] with `token` once the high watermark is above `last_offset`.
+    /// False if it is already: nothing will be told.
+    pub fn await_commit(&mut self, last_offset: Offset, token: u64) -> bool {
+        if last_offset < self.high_watermark() {
+            return false;
+        }
+        // A retry may wait for an older batch than the newest: keep the order of offsets.
+        let at = self
+            .waiting
+            .partition_point(|(offset, _)| *offset <= last_offset);
+        self.waiting.insert(at, (last_offset, token));
+        true
+    }
+
+    /// Writes what the turn has gathered.
+    pub fn flush_turn(&mut self, now: Now, out: &mut Vec<DiskOp>) {
+        self.log.flush_turn(now, out);
+    }
+
+    /// Takes the outcome of one of the log's operations.
+    pub fn handle_disk(
+        &mut self,
+        now: Now,
+        done: DiskDone,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        let mut log_events = std::mem::take(&mut self.log_events);
+        self.log.handle_disk(now, done, out, &mut log_events);
+        self.take_log_events(&mut log_events, out, events);
+        self.log_events = log_events;
+    }
+
+    /// Time went by.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+        let mut log_events = std::mem::take(&mut self.log_events);
+        self.log.tick(now, out, &mut log_events);
+        self.take_log_events(&mut log_events, out, events);
+        self.log_events = log_events;
+    }
+
+    /// When [`Partition::tick`] is due next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.log.next_deadline()
+    }
+
+    /// Forgets producers that have been silent for too long. Returns how many.
+    pub fn expire_producers(&mut self, now: Now) -> usize {
+        self.producers
+            .expire(now.wall.0, self.settings.producer_expiration)
+    }
+
+    /// Drops segments that the topic no longer wants to keep.
+    pub fn enforce_retention(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+        if self.ready && self.settings.deletable {
+            let before = self.log.start_offset();
+            self.log.enforce_retention(now, out);
+            if self.log.start_offset() != before {
+                events.push(Event::Moved);
+            }
+        }
+    }
+
+    fn take_log_events(
+        &mut self,
+        log_events: &mut Vec<log::Event>,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
+        for event in log_events.drain(..) {
+            match event {
+                log::Event::Snapshot(bytes) => {
+                    // The checkpoint that carries it is checksummed; what cannot be read is
+                    // treated as absent, and the producers start anew: any sequence is accepted.
+                    self.producers = Producers::restore(&bytes).unwrap_or_default();
+                }
+                log::Event::Replayed { header } => {
+                    self.producers
+                        .apply(&header, header.base_offset, header.max_timestamp);
+                }
+                log::Event::Ready {
+                    clean,
+                    bytes_scanned,
+                    bytes_cut,
+                } => {
+                    self.ready = true;
+                    events.push(Event::Ready {
+                        clean,
+                        bytes_scanned,
+                        bytes_cut,
+                    });
+                }
+                log::Event::Committed => self.commit(events),
+                log::Event::Filled => events.push(Event::Filled),
+                log::Event::CheckpointWanted => {
+                    self.log.checkpoint(self.producers.snapshot(), out);
+                }
+                log::Event::StartOffsetDurable(offset) => {
+                    events.push(Event::StartOffsetDurable(offset));
+                    events.push(Event::Moved);
+                }
+                log::Event::Closed => events.push(Event::Closed),
+                log::Event::Deleted => events.push(Event::Deleted),
+                log::Event::Fenced(fault) => {
+                    self.commit(events);
+                    let tokens = self
+                        .waiting
+                        .drain(..)
+                        .map(|(_, token)| Event::Failed(token));
+                    events.extend(tokens);
+                    events.push(Event::Fenced(fault));
+                }
+            }
+        }
+    }
+
+    /// Tells the appends that the high watermark has passed.
+    fn commit(&mut self, events: &mut Vec<Event>) {
+        let high_watermark = self.high_watermark();
+        while let Some((last_offset, token)) = self.waiting.front().copied()
+            && last_offset < high_watermark
+        {
+            self.waiting.pop_front();
+            events.push(Event::Acked(token));
+        }
+        events.push(Event::Moved);
+    }
+
+    /// Whole batches from the one that contains `from`, below the high watermark.
+    pub fn read(
+        &mut self,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, Refusal> {
+        let (start, end) = (self.log_start(), self.log_end());
+        if from < start || from > end {
+            return Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: from,
+            });
+        }
+        match self
+            .log
+            .read(from, self.high_watermark(), max_bytes, at_least_one)
+        {
+            Read::BelowStart | Read::AboveEnd => Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: from,
+            }),
+            Read::Fenced => Err(Refusal::Fenced),
+            read => Ok(read),
+        }
+    }
+
+    /// As [`Partition::read`], only from memory: for coordinators.
+    pub fn read_memory(&mut self, from: Offset, max_bytes: usize) -> Read {
+        self.log.read_memory(from, self.high_watermark(), max_bytes)
+    }
+
+    /// Brings a range into memory; [`Event::Filled`] follows.
+    pub fn fill(&mut self, range: FileRange, out: &mut Vec<DiskOp>) {
+        self.log.fill(range, out);
+    }
+
+    /// The first record at or after `timestamp` (milliseconds), below the high watermark.
+    pub fn offset_for_timestamp(&mut self, timestamp: i64) -> Lookup {
+        self.log
+            .offset_for_timestamp(timestamp, self.high_watermark())
+    }
+
+    /// The record with the largest timestamp (KIP-734).
+    pub fn max_timestamp(&mut self) -> Lookup {
+        self.log.max_timestamp()
+    }
+
+    /// The largest epoch not above `epoch` and the offset where it ends, as OffsetForLeaderEpoch
+    /// tells it; none if the epoch is not known (kafka.apache.org, KIP-101 and KIP-279).
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        if epoch == self.leader_epoch {
+            return Some((epoch, self.log_end()));
+        }
+        self.log.epoch_end(epoch)
+    }
+
+    /// Starts to delete records below `to` (-1: the high watermark). The answer is the offset that
+    /// will be durable ([`Event::StartOffsetDurable`]), or `None` when nothing has to change.
+    pub fn delete_records(
+        &mut self,
+        to: Offset,
+        out: &mut Vec<DiskOp>,
+    ) -> Result<Option<Offset>, Refusal> {
+        if !self.settings.deletable {
+            return Err(Refusal::DeletionNotAllowed);
+        }
+        if !self.ready || self.fault().is_some() {
+            return Err(Refusal::Fenced);
+        }
+        let to = if to.0 == -1 {
+            self.high_watermark()
+        } else {
+            to
+        };
+        let (start, end) = (self.log_start(), self.high_watermark());
+        if to.0 < 0 || to > end {
+            return Err(Refusal::OffsetOutOfRange {
+                start,
+                end,
+                found: to,
+            });
+        }
+        if to <= start {
+            return Ok(None);
+        }
+        self.log.raise_start_offset(to, out);
+        Ok(Some(to))
+    }
+
+    /// Closes the log; [`Event::Closed`] follows.
+    pub fn close(&mut self, out: &mut Vec<DiskOp>) {
+        self.log.close(self.producers.snapshot(), out);
+    }
+
+    /// Deletes the log; [`Event::Deleted`] follows. Appends that wait fail.
+    pub fn delete(&mut self, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+        events.extend(
+            self.waiting
+                .drain(..)
+                .map(|(_, token)| Event::Failed(token)),
+        );
+        events.push(Event::Moved);
+        self.ready = false;
+        self.log.delete(out);
+    }
+
+    /// The header's fields that a slice in memory begins with; none for files and empty slices.
+    pub fn first_header(slices: &[Slice]) -> Option<BatchHeader> {
+        match slices.first()? {
+            Slice::Memory(bytes) => BatchHeader::parse(bytes).ok(),
+            Slice::File { .. } => None,
+        }
+    }
+
+    /// The newest epoch of a producer; for DescribeProducers.
+    pub fn producer_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
+        self.producers
+            .iter()
+            .find(|(found, _)| *found == id)
+            .map(|(_, state)| state.epoch)
+    }
+
+    /// The producers' snapshot, for tests and tools.
+    pub fn producer_snapshot(&self) -> Bytes {
+        self.producers.snapshot()
+    }
+}

@@ -1,0 +1,270 @@
+//! What the machine must allow, checked before anything starts, with words on how to mend it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use super::ring;
+
+/// What glommio's rings need on each core, in bytes of locked memory.
+pub const MEMLOCK_MIN: u64 = 512 << 10;
+
+/// Why the broker cannot start here. Displayed as one line that says what to do.
+#[derive(Debug)]
+pub enum StartRefusal {
+    /// The kernel is older than Linux 6.1.
+    KernelTooOld,
+    /// `io_uring_setup` is not permitted.
+    RingForbidden,
+    /// `io_uring` does not exist here.
+    RingMissing,
+    /// The ring could not be made for another reason.
+    Ring(io::Error),
+    /// The hard limit of locked memory is too small.
+    LockedMemory {
+        /// The hard limit, bytes.
+        limit: u64,
+    },
+    /// Another process holds the data directory.
+    DirectoryLocked {
+        /// The directory.
+        directory: PathBuf,
+        /// The holder's process id as text, if it could be read.
+        holder: String,
+    },
+    /// The data directory cannot be used.
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartRefusal::KernelTooOld => f.write_str(
+                "this kernel's io_uring lacks SINGLE_ISSUER and DEFER_TASKRUN: \
+                 run Linux 6.1 or later (see `uname -r`)",
+            ),
+            StartRefusal::RingForbidden => f.write_str(
+                "io_uring is not permitted here: set `sysctl kernel.io_uring_disabled=0`, and in \
+                 a container allow io_uring_setup, io_uring_enter and io_uring_register in its \
+                 seccomp profile (docker: --security-opt seccomp=unconfined)",
+            ),
+            StartRefusal::RingMissing => f.write_str(
+                "this kernel has no io_uring, or a seccomp profile hides it: run Linux 6.1 or \
+                 later built with CONFIG_IO_URING, and allow io_uring_setup",
+            ),
+            StartRefusal::Ring(source) => write!(f, "io_uring cannot be set up: {source}"),
+            StartRefusal::LockedMemory { limit } => write!(
+                f,
+                "the limit of locked memory is {limit} bytes and {MEMLOCK_MIN} are needed: raise \
+                 it with `ulimit -l unlimited`, LimitMEMLOCK=infinity (systemd) or --ulimit \
+                 memlock=-1 (docker)",
+            ),
+            StartRefusal::DirectoryLocked { directory, holder } => write!(
+                f,
+                "data directory {} is in use by process {holder}: stop that one, or choose \
+                 another directory",
+                directory.display()
+            ),
+            StartRefusal::Directory { directory, source } => {
+                write!(
+                    f,
+                    "data directory {} cannot be used: {source}",
+                    directory.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartRefusal {}
+
+/// Checks that a ring with the flags that a shard needs can be made.
+pub fn check_ring() -> Result<(), StartRefusal> {
+    ring::build(8).map(drop).map_err(refusal_of_ring)
+}
+
+fn refusal_of_ring(error: io::Error) -> StartRefusal {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => StartRefusal::KernelTooOld,
+        Some(libc::EPERM | libc::EACCES) => StartRefusal::RingForbidden,
+        Some(libc::ENOSYS) => StartRefusal::RingMissing,
+        _ => StartRefusal::Ring(error),
+    }
+}
+
+/// Raises the limit of locked memory to its hard limit; refuses if that is too small for a shard.
+/// Returns the limit now in force, bytes (`u64::MAX`: none).
+pub fn raise_locked_memory() -> Result<u64, StartRefusal> {
+    let limit = raise(libc::RLIMIT_MEMLOCK);
+    // SAFETY: takes nothing, cannot fail.
+    let privileged = unsafe { libc::geteuid() } == 0;
+    if limit < MEMLOCK_MIN && !privileged {
+        return Err(StartRefusal::LockedMemory { limit });
+    }
+    Ok(limit)
+}
+
+/// Raises the limit of open descriptors to its hard limit; returns the limit now in force.
+pub fn raise_descriptors() -> u64 {
+    raise(libc::RLIMIT_NOFILE)
+}
+
+fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid place for the result.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return 0;
+    }
+    let before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is initialised.
+    let raised = unsafe { libc::setrlimit(resource, &limit) } == 0;
+    if raised { limit.rlim_max } else { before }
+}
+
+/// A data directory that only this process uses, as long as this lives.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _file: File,
+}
+
+/// Makes the data directory if it is missing and takes its lock (`.lock`, flock(2)): the kernel
+/// lets go of it when the process dies, however it dies.
+pub fn lock_directory(directory: &Path) -> Result<DirectoryLock, StartRefusal> {
+    let refuse = |source| StartRefusal::Directory {
+        directory: directory.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(directory).map_err(refuse)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(directory.join(".lock")).map_err(refuse)?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EWOULDBLOCK) {
+            return Err(refuse(error));
+        }
+        let mut holder = String::new();
+        let _ = Read::take(&mut file, 32).read_to_string(&mut holder);
+        let holder = if holder.trim().is_empty() {
+            "(unknown)"
+        } else {
+            holder.trim()
+        };
+        let (directory, holder) = (directory.to_owned(), holder.to_owned());
+        return Err(StartRefusal::DirectoryLocked { directory, holder });
+    }
+    let written = file.set_len(0).and_then(|()| file.rewind());
+    written
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(refuse)?;
+    Ok(DirectoryLock { _file: file })
+}
+
+/// The CPUs that this process may run on, as the kernel numbers them, in order.
+pub fn cpus() -> Vec<usize> {
+    // SAFETY: a cpu_set_t of zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a valid place of the size that is told.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    if result != 0 {
+        return vec![0];
+    }
+    // SAFETY: the index stays below CPU_SETSIZE.
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect()
+}
+
+/// Pins the calling thread to one CPU.
+pub(super) fn pin_to(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::other(format!("there is no CPU {cpu}")));
+    }
+    // SAFETY: a cpu_set_t of zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is initialised and of the size that is told.
+    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(io::Error::new(
+            error.kind(),
+            format!("cannot run on CPU {cpu}: {error}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Random bytes from the operating system, for identifiers and seeds.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        // SAFETY: the stretch told is inside `bytes`.
+        let count = unsafe { libc::getrandom(bytes[filled..].as_mut_ptr().cast(), N - filled, 0) };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            assert!(
+                error.kind() == io::ErrorKind::Interrupted,
+                "getrandom failed: {error}"
+            );
+            continue;
+        }
+        filled += count as usize;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_locked_once_and_names_its_holder() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let lock = lock_directory(&directory.path().join("data")).expect("the first lock");
+        let refused = lock_directory(&directory.path().join("data")).expect_err("a second lock");
+        assert!(
+            refused
+                .to_string()
+                .contains(&std::process::id().to_string()),
+            "{refused}"
+        );
+        drop(lock);
+        lock_directory(&directory.path().join("data")).expect("free again");
+    }
+
+    #[test]
+    fn each_reason_why_a_ring_is_refused_says_what_to_do() {
+        let text = |errno| refusal_of_ring(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"));
+        assert!(text(libc::EINVAL).contains("6.1"));
+        assert!(text(libc::ENOSYS).contains("seccomp"));
+        assert!(
+            [libc::EPERM, libc::EINVAL, libc::ENOSYS, libc::EMFILE]
+                .iter()
+                .all(|errno| !text(*errno).contains('\n'))
+        );
+    }
+
+    #[test]
+    fn limits_of_this_machine_can_be_read_and_random_bytes_differ() {
+        check_ring().expect("a ring");
+        assert!(raise_descriptors() > 0);
+        raise_locked_memory().expect("locked memory");
+        assert!(!cpus().is_empty());
+        assert_ne!(random::<16>(), random::<16>());
+    }
+}

@@ -1,0 +1,186 @@
+//! Bytes of a file to a socket by `sendfile(2)`, without ever blocking the shard.
+//!
+//! A slice is sent only when it is in the page cache. `cachestat(2)` (Linux 6.5) says whether its
+//! pages are there; that they are also filled, and not still being read ahead, is sampled by
+//! one-byte reads that may not wait (`RWF_NOWAIT`). A slice that is not there is read once through
+//! the ring into a scratch buffer, which costs a copy on the cold path only and, unlike
+//! `FADV_WILLNEED`, is known to be over when it is over. The socket is non-blocking just around
+//! the call: nothing else of this shard runs in between, and the ring defers its work.
+//!
+//! What is sent this way must never be rewritten: the kernel sends the pages themselves.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use super::counters::add;
+use super::ring::checked;
+use super::stream::Stream;
+use super::timer::yield_now;
+use crate::base::Buf;
+
+/// The most that one `sendfile` carries, so that other connections get their turns.
+const SLICE_MAX: u64 = 128 << 10;
+/// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
+/// units of at least this size.
+const SAMPLE_EVERY: u64 = 32 << 10;
+/// The size of a page in the page cache.
+const PAGE: u64 = 4096;
+/// The system call's number, the same on every architecture.
+const CACHESTAT: libc::c_long = 451;
+
+#[repr(C)]
+struct CachestatRange {
+    offset: u64,
+    len: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Cachestat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+impl Stream {
+    /// Sends `len` bytes of `file` (a buffered descriptor) from byte `at`. The range must lie in
+    /// the file (UnexpectedEof otherwise) and must never be rewritten.
+    pub async fn send_file(&self, file: Arc<File>, at: u64, len: u64) -> io::Result<()> {
+        let (mut at, end) = (at, at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?);
+        while at < end {
+            let slice_end = end.min((at + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
+            if !is_resident(&file, at, slice_end) {
+                add(&self.machine.counts.sendfile_cold_slices, 1);
+                self.bring_in(&file, at, slice_end).await?;
+            }
+            while at < slice_end {
+                at += self.send_some(&file, at, slice_end - at).await?;
+            }
+            if at < end {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_some(&self, file: &Arc<File>, at: u64, len: u64) -> io::Result<u64> {
+        loop {
+            match sendfile(self.socket.as_raw_fd(), file.as_raw_fd(), at, len) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(sent) => {
+                    add(&self.machine.counts.sends, 1);
+                    add(&self.machine.counts.sendfile_bytes, sent);
+                    return Ok(sent);
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => self.writable().await?,
+                    Some(libc::EINTR) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Reads the slice through the ring, so that its pages are in the cache and filled.
+    async fn bring_in(&self, file: &Arc<File>, from: u64, to: u64) -> io::Result<()> {
+        let mut scratch = Buf::allocate((to - from) as usize);
+        let mut at = from;
+        while at < to {
+            let start = scratch.whole_mut().as_mut_ptr();
+            let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at) as u32);
+            let keep = (scratch, file.clone());
+            // SAFETY: the scratch is on the heap and large enough; it and the file are kept.
+            let reading = unsafe { self.machine.ring.submit(entry.offset(at).build(), keep) };
+            let (result, (kept, _)) = reading.await;
+            scratch = kept;
+            match checked(result)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => at += count as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True when all pages of the range are in the page cache, as far as can be told without waiting.
+fn is_resident(file: &File, from: u64, to: u64) -> bool {
+    let descriptor = file.as_raw_fd();
+    let (first, last) = (from / PAGE, (to - 1) / PAGE);
+    let range = CachestatRange {
+        offset: first * PAGE,
+        len: (last - first + 1) * PAGE,
+    };
+    let mut found = Cachestat::default();
+    // SAFETY: both structures are as the kernel defines them and live through the call.
+    let result =
+        unsafe { libc::syscall(CACHESTAT, descriptor, &raw const range, &raw mut found, 0) };
+    if result == 0 {
+        if found.cached < last - first + 1 {
+            return false;
+        }
+        let mut samples = (from..to).step_by(SAMPLE_EVERY as usize);
+        return samples.all(|at| is_filled(descriptor, at)) && is_filled(descriptor, to - 1);
+    }
+    // Without cachestat each page is asked for.
+    (first..=last).all(|page| is_filled(descriptor, (page * PAGE).max(from)))
+}
+
+/// True when the byte at `at` can be read without waiting.
+fn is_filled(descriptor: RawFd, at: u64) -> bool {
+    let mut byte = 0u8;
+    let vector = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: one vector that leads to one byte of a local variable.
+    unsafe { libc::preadv2(descriptor, &vector, 1, at as libc::off_t, libc::RWF_NOWAIT) == 1 }
+}
+
+/// `sendfile(2)` that does not wait for the socket.
+fn sendfile(socket: RawFd, file: RawFd, at: u64, len: u64) -> io::Result<u64> {
+    let _guard = NonBlocking::new(socket)?;
+    let mut offset = at as libc::off_t;
+    // SAFETY: both descriptors are open; `offset` is a valid place.
+    let sent = unsafe { libc::sendfile(socket, file, &mut offset, len as usize) };
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(sent as u64)
+    }
+}
+
+/// Makes a socket non-blocking for as long as it lives. The ring itself wants it blocking: with
+/// `O_NONBLOCK` its operations would come back with EAGAIN instead of waiting.
+struct NonBlocking {
+    socket: RawFd,
+    flags: libc::c_int,
+}
+
+impl NonBlocking {
+    fn new(socket: RawFd) -> io::Result<NonBlocking> {
+        // SAFETY: the descriptor is open.
+        let flags = unsafe { libc::fcntl(socket, libc::F_GETFL) };
+        if flags < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is open.
+        if unsafe { libc::fcntl(socket, libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(NonBlocking { socket, flags })
+    }
+}
+
+impl Drop for NonBlocking {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is still open: it outlives the guard.
+        unsafe { libc::fcntl(self.socket, libc::F_SETFL, self.flags) };
+    }
+}

@@ -1,0 +1,485 @@
+//! One core: its partitions and what waits on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::base::{
+    BrokerId, CoreId, DiskDone, Mono, Now, PartitionIndex, Pool, Timers, TopicId, TopicPartition,
+};
+use crate::cluster::Image;
+use crate::cluster::configs::{BrokerSettings, StaticConfigs};
+use crate::obs::Measurements;
+use crate::partition::{Event as PartitionEvent, Partition};
+use crate::record::Scratch;
+
+use super::appends::Appends;
+use super::lifecycle::Lifecycle;
+use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
+use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
+use super::producer_ids::ProducerIds;
+use super::reads::Jobs;
+use super::records_deletion::Deletions;
+
+/// Where a partition stands in the core's table; also the `owner` of its disk operations. A slot is
+/// never used twice, so that a late completion cannot reach another partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Slot(pub(super) u32);
+
+/// What a core has deadlines for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A partition's own: flush, roll, delayed deletes.
+    Partition(Slot),
+    /// The metadata log's own.
+    Metadata,
+    /// A job that waits for bytes.
+    Job(u64),
+    /// Retention is due.
+    Retention,
+    /// The expiry of silent producers is due.
+    ProducerExpiry,
+}
+
+/// What a core is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which core it is.
+    pub core: CoreId,
+    /// Of how many.
+    pub cores: u16,
+    /// The broker it belongs to.
+    pub broker: BrokerId,
+    /// How many data directories there are.
+    pub disks: u16,
+    /// Where its buffers come from.
+    pub pool: Pool,
+    /// How many bytes of batches it may keep in memory for readers.
+    pub cache_bytes_max: usize,
+    /// The configs the broker was started with.
+    pub static_configs: Arc<StaticConfigs>,
+    /// What the broker tells of itself in the metadata log (core 0).
+    pub registration: crate::cluster::records::RegisterBroker,
+    /// Where random ids begin; differs from start to start.
+    pub seed: u64,
+}
+
+/// All that one core knows.
+pub struct Core {
+    pub(super) setup: Setup,
+    pub(super) image: Arc<Image>,
+    pub(super) settings: BrokerSettings,
+    pub(super) partitions: Table,
+    by_id: BTreeMap<TopicPartition, Slot>,
+    dirty: BTreeSet<Slot>,
+    pub(super) appends: Appends,
+    pub(super) jobs: Jobs,
+    pub(super) deletions: Deletions,
+    pub(super) producer_ids: ProducerIds,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) metadata: Option<Metadata>,
+    pub(super) timers: Timers<Timer>,
+    pub(super) scratch: Scratch,
+    pub(super) measurements: Measurements,
+    cache_bytes: usize,
+    cache_hand: u32,
+    partition_events: Vec<PartitionEvent>,
+}
+
+/// The partitions by slot.
+#[derive(Default)]
+pub(super) struct Table {
+    slots: Vec<Option<Box<Partition>>>,
+}
+
+impl Table {
+    pub(super) fn get(&self, slot: Slot) -> Option<&Partition> {
+        self.slots.get(slot.0 as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Partition> {
+        self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn next_slot(&self) -> Slot {
+        Slot(self.slots.len() as u32)
+    }
+
+    fn push(&mut self, partition: Partition) {
+        self.slots.push(Some(Box::new(partition)));
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        if let Some(place) = self.slots.get_mut(slot.0 as usize) {
+            *place = None;
+        }
+    }
+}
+
+impl Core {
+    /// A core before its first image. On core 0 the metadata log is opened at once.
+    pub fn new(setup: Setup, now: Now, effects: &mut Effects) -> Core {
+        let image = Arc::new(Image::default());
+        let settings = setup.broker_settings(&image);
+        let metadata = (setup.core == CoreId(0)).then(|| Metadata::open(&setup, effects));
+        let mut core = Core {
+            measurements: Measurements::new(setup.core),
+            image,
+            settings,
+            partitions: Table::default(),
+            by_id: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            appends: Appends::default(),
+            jobs: Jobs::default(),
+            deletions: Deletions::default(),
+            producer_ids: ProducerIds::default(),
+            lifecycle: Lifecycle::default(),
+            metadata,
+            timers: Timers::default(),
+            scratch: Scratch::new(),
+            cache_bytes: 0,
+            cache_hand: 0,
+            partition_events: Vec::new(),
+            setup,
+        };
+        core.schedule_housekeeping(now);
+        core
+    }
+
+    /// The one verb: takes an event, leaves what follows from it in `effects`. What was appended is
+    /// written at [`Core::end_turn`].
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Request { ticket, request } => self.request(now, ticket, request, effects),
+            Event::Cancel(ticket) => self.cancel(now, ticket, effects),
+            Event::Disk(done) => self.disk(now, done, effects),
+            Event::Peer { from, message } => self.peer(now, from, message, effects),
+            Event::Tick => self.tick(now, effects),
+            Event::Stop => self.stop(now, effects),
+        }
+    }
+
+    /// The turn is over: what it appended becomes one write for each log.
+    pub fn end_turn(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(slot) = self.dirty.pop_first() {
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                let before = partition.cached_bytes();
+                partition.flush_turn(now, &mut effects.disk);
+                self.cached(before, slot);
+                self.schedule(slot);
+            }
+        }
+        if let Some(metadata) = &mut self.metadata {
+            metadata.flush_turn(now, &mut effects.disk);
+        }
+        self.trim_cache();
+    }
+
+    /// When [`Event::Tick`] is due next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.next()
+    }
+
+    /// The cluster as this core sees it.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
+    /// The broker configs in force.
+    pub fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    /// What has been measured here; the host adds its own.
+    pub fn measurements(&mut self) -> &mut Measurements {
+        &mut self.measurements
+    }
+
+    /// Partitions opened, of how many; for the readiness report.
+    pub fn progress(&self) -> (usize, usize) {
+        self.lifecycle.progress()
+    }
+
+    fn request(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Effects) {
+        match request {
+            Request::Append(request) => self.append(now, ticket, request, effects),
+            Request::Read(request) => self.read(now, ticket, request, effects),
+            Request::ListOffsets(queries) => self.list_offsets(now, ticket, queries, effects),
+            Request::EpochEnds(queries) => {
+                let ends = queries.iter().map(|query| self.epoch_end(query)).collect();
+                effects.replies.push((ticket, Reply::EpochEnds(ends)));
+            }
+            Request::DeleteRecords(queries) => self.delete_records(ticket, queries, effects),
+            Request::Describe(which) => {
+                effects.replies.push((ticket, Reply::Describe(self.describe(which))));
+            }
+            Request::Producers(which) => {
+                let answers = which.into_iter().map(|id| self.describe_producers(id)).collect();
+                effects.replies.push((ticket, Reply::Producers(answers)));
+            }
+            Request::ProducerId => self.producer_id(ticket, effects),
+            Request::Control(request) => self.control(now, ticket, request, effects),
+            Request::Measurements => {
+                let snapshot = Box::new(self.measure());
+                effects.replies.push((ticket, Reply::Measurements(snapshot)));
+            }
+        }
+    }
+
+    fn peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut Effects) {
+        match message {
+            PeerMessage::Image { version, image, records, directories } => {
+                self.take_image(now, (version, image), &records, directories, effects);
+            }
+            PeerMessage::Applied(version) => self.applied(now, from, version, effects),
+            PeerMessage::WantProducerIds => self.want_producer_ids(now, from, effects),
+            PeerMessage::ProducerIds { first, count } => {
+                self.producer_ids_given(first, count, effects);
+            }
+        }
+    }
+
+    fn disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
+        if done.id.owner == BOOT_OWNER {
+            self.boot_disk(now, done, effects);
+            return;
+        }
+        if done.id.owner == METADATA_OWNER {
+            self.metadata_disk(now, done, effects);
+            return;
+        }
+        let slot = Slot(done.id.owner);
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        let before = partition.cached_bytes();
+        let mut events = std::mem::take(&mut self.partition_events);
+        partition.handle_disk(now, done, &mut effects.disk, &mut events);
+        self.cached(before, slot);
+        self.partition_events(now, slot, &mut events, effects);
+        self.partition_events = events;
+        // A completed write makes room for what was gathered meanwhile.
+        self.dirty.insert(slot);
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Partition(slot) => self.tick_partition(now, slot, effects),
+                Timer::Metadata => self.tick_metadata(now, effects),
+                Timer::Job(number) => self.run_again(now, number, effects),
+                Timer::Retention => self.retain(now, effects),
+                Timer::ProducerExpiry => self.expire_producers(now),
+            }
+        }
+    }
+
+    fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        let mut events = std::mem::take(&mut self.partition_events);
+        partition.tick(now, &mut effects.disk, &mut events);
+        self.partition_events(now, slot, &mut events, effects);
+        self.partition_events = events;
+        self.dirty.insert(slot);
+    }
+
+    fn schedule_housekeeping(&mut self, now: Now) {
+        let retention = self.settings.retention_check_interval_ms;
+        self.timers.set(Timer::Retention, now.mono.after_ms(retention));
+        let expiry = self.settings.producer_id_expiration_check_interval_ms;
+        self.timers.set(Timer::ProducerExpiry, now.mono.after_ms(expiry));
+    }
+
+    fn retain(&mut self, now: Now, effects: &mut Effects) {
+        let mut events = std::mem::take(&mut self.partition_events);
+        for slot in self.slots() {
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.enforce_retention(now, &mut effects.disk, &mut events);
+                self.partition_events(now, slot, &mut events, effects);
+                self.schedule(slot);
+            }
+        }
+        self.partition_events = events;
+        let interval = self.settings.retention_check_interval_ms;
+        self.timers.set(Timer::Retention, now.mono.after_ms(interval));
+    }
+
+    fn expire_producers(&mut self, now: Now) {
+        for slot in self.slots() {
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.expire_producers(now);
+            }
+        }
+        let interval = self.settings.producer_id_expiration_check_interval_ms;
+        self.timers.set(Timer::ProducerExpiry, now.mono.after_ms(interval));
+    }
+
+    /// What a partition told us.
+    pub(super) fn partition_events(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        events: &mut Vec<PartitionEvent>,
+        effects: &mut Effects,
+    ) {
+        let mut moved = false;
+        for event in events.drain(..) {
+            match event {
+                PartitionEvent::Ready { clean, bytes_scanned, bytes_cut } => {
+                    self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
+                    self.measurements.logs.recovery_cut_bytes += bytes_cut;
+                    self.opened(slot, clean, effects);
+                }
+                PartitionEvent::Acked(token) => self.append_done(now, token, true, effects),
+                PartitionEvent::Failed(token) => self.append_done(now, token, false, effects),
+                PartitionEvent::Moved | PartitionEvent::Filled => moved = true,
+                PartitionEvent::StartOffsetDurable(offset) => {
+                    self.start_offset_durable(slot, offset, effects);
+                }
+                PartitionEvent::Closed => self.closed(slot, effects),
+                PartitionEvent::Deleted => self.deleted(slot, effects),
+                PartitionEvent::Fenced(fault) => {
+                    self.measurements.logs.fences += 1;
+                    if matches!(fault, crate::log::Fault::Corrupt { .. }) {
+                        self.measurements.logs.corrupt += 1;
+                    }
+                    moved = true;
+                    self.fenced(slot, fault, effects);
+                }
+            }
+        }
+        if moved {
+            for number in self.jobs.waiting_for(slot) {
+                self.run_again(now, number, effects);
+            }
+        }
+        self.schedule(slot);
+    }
+
+    /// The slot of a partition that this core owns.
+    pub(super) fn slot(&self, id: TopicPartition) -> Option<Slot> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The slots of all partitions, or of one topic's.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.by_id.values().copied().collect()
+    }
+
+    /// The slots of one topic's partitions.
+    pub(super) fn slots_of(&self, topic: TopicId) -> Vec<Slot> {
+        let at = |partition| TopicPartition { topic, partition: PartitionIndex(partition) };
+        self.by_id.range(at(0)..=at(i32::MAX)).map(|(_, slot)| *slot).collect()
+    }
+
+    pub(super) fn insert(&mut self, partition: Partition) {
+        let slot = self.partitions.next_slot();
+        self.by_id.insert(partition.id(), slot);
+        self.cache_bytes += partition.cached_bytes();
+        self.partitions.push(partition);
+        self.schedule(slot);
+    }
+
+    /// The partition is no longer served; its log may still be busy with its end.
+    pub(super) fn withdraw(&mut self, slot: Slot) {
+        if let Some(partition) = self.partitions.get(slot) {
+            self.by_id.remove(&partition.id());
+        }
+    }
+
+    /// The partition is gone for good.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if let Some(partition) = self.partitions.get(slot) {
+            self.cache_bytes = self.cache_bytes.saturating_sub(partition.cached_bytes());
+        }
+        self.timers.cancel(&Timer::Partition(slot));
+        self.dirty.remove(&slot);
+        self.partitions.remove(slot);
+    }
+
+    /// The partition has something to write at the end of the turn.
+    pub(super) fn dirty(&mut self, slot: Slot) {
+        self.dirty.insert(slot);
+    }
+
+    /// Keeps the partition's deadline in the table.
+    pub(super) fn schedule(&mut self, slot: Slot) {
+        let timer = Timer::Partition(slot);
+        let wanted = self.partitions.get(slot).and_then(Partition::next_deadline);
+        if self.timers.get(&timer) != wanted {
+            match wanted {
+                Some(at) => self.timers.set(timer, at),
+                None => self.timers.cancel(&timer),
+            }
+        }
+    }
+
+    fn cached(&mut self, before: usize, slot: Slot) {
+        let after = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
+        self.cache_bytes = (self.cache_bytes + after).saturating_sub(before);
+    }
+
+    /// Drops cache until the budget holds: round the partitions, so that none is drained alone.
+    fn trim_cache(&mut self) {
+        let slots = self.partitions.slots.len() as u32;
+        let mut visited = 0;
+        while self.cache_bytes > self.setup.cache_bytes_max && visited < slots {
+            let slot = Slot(self.cache_hand % slots.max(1));
+            self.cache_hand = self.cache_hand.wrapping_add(1);
+            visited += 1;
+            let excess = self.cache_bytes - self.setup.cache_bytes_max;
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                let evicted = partition.evict(excess);
+                self.cache_bytes = self.cache_bytes.saturating_sub(evicted);
+                self.measurements.cache.evicted_bytes += evicted as u64;
+            }
+        }
+    }
+
+    fn describe(&self, which: Option<Vec<TopicPartition>>) -> Vec<PartitionDescription> {
+        let ids = which.unwrap_or_else(|| self.by_id.keys().copied().collect());
+        let described = ids.into_iter().filter_map(|id| {
+            let partition = self.partitions.get(self.slot(id)?)?;
+            Some(PartitionDescription {
+                partition: id,
+                disk: partition.disk(),
+                size_bytes: partition.size_bytes(),
+                log_start: partition.log_start(),
+                high_watermark: partition.high_watermark(),
+                log_end: partition.log_end(),
+                fault: partition.fault().cloned(),
+            })
+        });
+        described.collect()
+    }
+
+    fn measure(&mut self) -> crate::obs::CoreSnapshot {
+        let holdings = &mut self.measurements.holdings;
+        let all = || self.by_id.values().filter_map(|slot| self.partitions.get(*slot));
+        holdings.partitions = self.by_id.len() as u64;
+        holdings.leaders = all().filter(|partition| partition.is_ready()).count() as u64;
+        holdings.offline = all().filter(|partition| partition.fault().is_some()).count() as u64;
+        holdings.log_bytes = all().map(Partition::size_bytes).sum();
+        self.measurements.cache.bytes = self.cache_bytes as u64;
+        self.measurements.snapshot()
+    }
+
+    /// Bytes of batches in memory, for tests and the simulator.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// The partition, for the simulator's invariants.
+    pub fn partition(&self, id: TopicPartition) -> Option<&Partition> {
+        self.partitions.get(self.slot(id)?)
+    }
+
+    /// All partitions that are served, for the simulator's invariants.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.by_id.values().filter_map(|slot| self.partitions.get(*slot))
+    }
+}
+
+impl Setup {
+    pub(super) fn broker_settings(&self, image: &Image) -> BrokerSettings {
+        crate::cluster::configs::Layers::new(image, self.broker, &self.static_configs)
+            .broker_settings()
+    }
+}

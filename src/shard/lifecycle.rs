@@ -1,0 +1,402 @@
+//! How partitions come and go on a core: opened at start, made and deleted as the image changes,
+//! closed at the end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{
+    CoreId, FilePath, LeaderEpoch, Now, PartitionIndex, Prng, TopicId, TopicPartition,
+};
+use crate::cluster::configs::{
+    Compression as CompressionConfig, Layers, TimestampType as TimestampConfig, TopicSettings,
+};
+use crate::cluster::{Image, Record, Resource, Topic};
+use crate::log::{self, Log};
+use crate::partition::{Partition, Refusal, Settings};
+use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
+
+use super::core::{Core, Slot};
+use super::message::{Effects, PeerMessage};
+
+/// How many logs a core opens at a time: enough to keep the disk busy, few enough to bound the
+/// memory that recovery reads into.
+const OPENING_MAX: usize = 64;
+
+/// The most bytes of a segment that a batch may unpack to; see [`Rules::decompressed_bytes_max`].
+const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// Where a core stands between start and stop.
+#[derive(Debug, Default)]
+pub(super) struct Lifecycle {
+    /// Partitions whose logs wait to be opened.
+    to_open: VecDeque<(TopicPartition, FilePath)>,
+    opening: BTreeSet<Slot>,
+    opened: usize,
+    of: usize,
+    started: bool,
+    /// Images whose deletions are not durable yet, in order of version.
+    applying: VecDeque<(u64, BTreeSet<Slot>)>,
+    /// The core is closing: what is not closed yet.
+    closing: Option<BTreeSet<Slot>>,
+    stopped: bool,
+}
+
+impl Lifecycle {
+    pub(super) fn progress(&self) -> (usize, usize) {
+        (self.opened, self.of)
+    }
+}
+
+/// The directory of a partition: Kafka's name for it.
+pub fn directory_name(topic: &str, partition: PartitionIndex) -> String {
+    format!("{topic}-{partition}")
+}
+
+impl Core {
+    /// The cluster changed (or is known for the first time).
+    pub(super) fn take_image(
+        &mut self,
+        now: Now,
+        (version, image): (u64, Arc<Image>),
+        records: &[Record],
+        directories: Option<Arc<BTreeMap<String, u16>>>,
+        effects: &mut Effects,
+    ) {
+        self.image = image;
+        self.settings = self.setup.broker_settings(&self.image);
+        let mut deleting = BTreeSet::new();
+        match directories {
+            Some(directories) => self.start(&directories, effects),
+            None => {
+                for record in records {
+                    self.take_record(now, record, &mut deleting, effects);
+                }
+            }
+        }
+        self.lifecycle.applying.push_back((version, deleting));
+        self.acknowledge_images(effects);
+    }
+
+    fn take_record(
+        &mut self,
+        now: Now,
+        record: &Record,
+        deleting: &mut BTreeSet<Slot>,
+        effects: &mut Effects,
+    ) {
+        match record {
+            Record::Partition(partition) => {
+                let id = TopicPartition { topic: partition.topic, partition: partition.partition };
+                self.create(id);
+            }
+            Record::RemoveTopic { id } => {
+                for slot in self.slots_of(*id) {
+                    self.delete(now, slot, effects);
+                    deleting.insert(slot);
+                }
+            }
+            Record::Config { resource_type, resource_name, .. } => {
+                match Resource::from_kafka(*resource_type, resource_name) {
+                    Some(Resource::Topic(name)) => {
+                        if let Some(id) = self.image.topic(&name).map(|topic| topic.id) {
+                            self.reconfigure(self.slots_of(id));
+                        }
+                    }
+                    Some(Resource::Broker(_) | Resource::BrokerDefault) => {
+                        self.reconfigure(self.slots());
+                    }
+                    None => {}
+                }
+            }
+            Record::PartitionChange(change) => self.reconfigure(self.slots_of(change.topic)),
+            Record::RegisterBroker(_)
+            | Record::UnregisterBroker { .. }
+            | Record::Topic { .. }
+            | Record::FeatureLevel { .. }
+            | Record::ProducerIds { .. }
+            | Record::BrokerChange { .. }
+            | Record::NoOp => {}
+        }
+    }
+
+    /// The first image: what this core owns is opened where it has a directory, and made where it
+    /// has none (a partition gets its directory with its first record).
+    fn start(&mut self, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
+        let image = self.image.clone();
+        for topic in image.topics() {
+            let settings = self.topic_settings(topic);
+            for index in 0..topic.partitions.len() as i32 {
+                let id = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+                if !self.owns(id) {
+                    continue;
+                }
+                self.lifecycle.of += 1;
+                let name = directory_name(&topic.name, id.partition);
+                match directories.get(&name) {
+                    Some(disk) => {
+                        self.lifecycle.to_open.push_back((id, FilePath::new(*disk, &name)));
+                    }
+                    None => {
+                        self.insert_new(topic, id, &settings);
+                        self.lifecycle.opened += 1;
+                    }
+                }
+            }
+        }
+        self.open_more(effects);
+        self.report_progress(effects);
+    }
+
+    fn owns(&self, id: TopicPartition) -> bool {
+        Image::owner(id.topic, id.partition, self.setup.cores) == self.setup.core
+    }
+
+    fn create(&mut self, id: TopicPartition) {
+        if !self.owns(id) || self.slot(id).is_some() {
+            return;
+        }
+        let image = self.image.clone();
+        if let Some(topic) = image.topic_by_id(id.topic) {
+            let settings = self.topic_settings(topic);
+            self.insert_new(topic, id, &settings);
+        }
+    }
+
+    fn insert_new(&mut self, topic: &Topic, id: TopicPartition, settings: &TopicSettings) {
+        let disks = u64::from(self.setup.disks.max(1));
+        let disk = (u128::from_be_bytes(id.topic.0) as u64)
+            .wrapping_add(u64::from(id.partition.0.unsigned_abs()))
+            % disks;
+        let directory = FilePath::new(disk as u16, &directory_name(&topic.name, id.partition));
+        let settings = self.partition_settings(id, settings);
+        let slot = self.partitions.next_slot();
+        let log =
+            Log::new(directory, slot.0, id.topic, settings.log.clone(), self.setup.pool.clone());
+        self.insert(Partition::new(id, log, leader_epoch(topic, id), settings, true));
+    }
+
+    fn open_more(&mut self, effects: &mut Effects) {
+        while self.lifecycle.opening.len() < OPENING_MAX
+            && let Some((id, directory)) = self.lifecycle.to_open.pop_front()
+        {
+            let image = self.image.clone();
+            // Deleted while it waited for its turn: its directory goes with the next start's.
+            let Some(topic) = image.topic_by_id(id.topic) else {
+                self.lifecycle.opened += 1;
+                continue;
+            };
+            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            let slot = self.partitions.next_slot();
+            let log = Log::open(
+                directory,
+                slot.0,
+                id.topic,
+                settings.log.clone(),
+                self.setup.pool.clone(),
+                &mut effects.disk,
+            );
+            self.lifecycle.opening.insert(slot);
+            self.insert(Partition::new(id, log, leader_epoch(topic, id), settings, false));
+        }
+    }
+
+    /// A log is open, or will never be.
+    pub(super) fn opened(&mut self, slot: Slot, _clean: bool, effects: &mut Effects) {
+        if self.lifecycle.opening.remove(&slot) {
+            self.lifecycle.opened += 1;
+            self.open_more(effects);
+            self.report_progress(effects);
+        }
+    }
+
+    fn report_progress(&mut self, effects: &mut Effects) {
+        let lifecycle = &mut self.lifecycle;
+        if lifecycle.opened == lifecycle.of && !lifecycle.started {
+            lifecycle.started = true;
+            effects.ready = true;
+        }
+    }
+
+    pub(super) fn fenced(&mut self, slot: Slot, fault: log::Fault, effects: &mut Effects) {
+        self.fail_deletions(slot, Refusal::Fenced, effects);
+        effects.faults.push((self.partitions.get(slot).map(Partition::id), fault));
+        self.opened(slot, false, effects);
+        self.closed(slot, effects);
+        // A log that cannot even be deleted: its directory is found and removed at the next start.
+        self.settle_deletion(slot, effects);
+    }
+
+    fn delete(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+        let mut events = Vec::new();
+        if let Some(partition) = self.partitions.get_mut(slot) {
+            partition.delete(&mut effects.disk, &mut events);
+        }
+        self.withdraw(slot);
+        self.fail_deletions(slot, Refusal::NotLeader, effects);
+        self.partition_events(now, slot, &mut events, effects);
+        self.opened(slot, false, effects);
+    }
+
+    /// A deleted partition's files are out of the way for good.
+    pub(super) fn deleted(&mut self, slot: Slot, effects: &mut Effects) {
+        self.settle_deletion(slot, effects);
+        self.forget(slot);
+    }
+
+    fn settle_deletion(&mut self, slot: Slot, effects: &mut Effects) {
+        for (_, deleting) in &mut self.lifecycle.applying {
+            deleting.remove(&slot);
+        }
+        self.acknowledge_images(effects);
+    }
+
+    fn acknowledge_images(&mut self, effects: &mut Effects) {
+        while let Some((version, deleting)) = self.lifecycle.applying.front()
+            && deleting.is_empty()
+        {
+            effects.peers.push((CoreId(0), PeerMessage::Applied(*version)));
+            self.lifecycle.applying.pop_front();
+        }
+    }
+
+    fn reconfigure(&mut self, slots: Vec<Slot>) {
+        let image = self.image.clone();
+        for slot in slots {
+            let Some(id) = self.partitions.get(slot).map(Partition::id) else { continue };
+            let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            if let Some(partition) = self.partitions.get_mut(slot) {
+                partition.set_settings(settings);
+            }
+            self.schedule(slot);
+        }
+    }
+
+    fn topic_settings(&self, topic: &Topic) -> TopicSettings {
+        let overrides = self.image.configs(&Resource::Topic(topic.name.to_string()));
+        Layers::new(&self.image, self.setup.broker, &self.setup.static_configs)
+            .topic_settings(overrides)
+    }
+
+    fn partition_settings(&self, id: TopicPartition, topic: &TopicSettings) -> Settings {
+        let jitter = match u64::try_from(topic.segment_jitter_ms) {
+            Ok(bound) if bound > 0 => {
+                let seed = u128::from_be_bytes(id.topic.0) as u64 ^ id.partition.0 as u64;
+                Prng::new(seed).below(bound) as i64
+            }
+            _ => 0,
+        };
+        Settings {
+            log: log::Options {
+                segment_bytes: topic.segment_bytes,
+                segment_ms: topic.segment_ms,
+                segment_jitter_ms: jitter,
+                index_interval_bytes: topic.index_interval_bytes,
+                flush_messages: topic.flush_messages,
+                flush_ms: topic.flush_ms,
+                retention_ms: topic.retention_ms,
+                retention_bytes: topic.retention_bytes,
+                file_delete_delay_ms: topic.file_delete_delay_ms,
+                ..log::Options::default()
+            },
+            rules: Rules {
+                max_message_bytes: topic.max_message_bytes as usize,
+                segment_bytes: topic.segment_bytes as usize,
+                timestamp_type: match topic.timestamp_type {
+                    TimestampConfig::CreateTime => TimestampType::CreateTime,
+                    TimestampConfig::LogAppendTime => TimestampType::LogAppendTime,
+                },
+                timestamp_before_max_ms: topic.timestamp_before_max_ms,
+                timestamp_after_max_ms: topic.timestamp_after_max_ms,
+                compression: compression(topic.compression),
+                compacted: topic.cleanup_policy.compact,
+                produce_version: 0,
+                origin: Origin::Client,
+                decompressed_bytes_max: DECOMPRESSED_BYTES_MAX.max(topic.max_message_bytes as usize),
+            },
+            deletable: topic.cleanup_policy.delete,
+            producer_expiration: Duration::from_millis(
+                self.settings.producer_id_expiration_ms.max(0) as u64,
+            ),
+        }
+    }
+
+    /// True from [`super::Event::Stop`] on: nothing new is taken.
+    pub(super) fn stopping(&self) -> bool {
+        self.lifecycle.closing.is_some()
+    }
+
+    /// Closes everything; the metadata log last.
+    pub(super) fn stop(&mut self, now: Now, effects: &mut Effects) {
+        if self.stopping() {
+            return;
+        }
+        let open: BTreeSet<Slot> = self.slots().into_iter().collect();
+        self.lifecycle.closing = Some(open.clone());
+        self.lifecycle.to_open.clear();
+        for slot in open {
+            for number in self.jobs.waiting_for(slot) {
+                self.run_again(now, number, effects);
+            }
+            match self.partitions.get_mut(slot) {
+                Some(partition) if partition.is_ready() && partition.fault().is_none() => {
+                    partition.close(&mut effects.disk);
+                }
+                // Never opened, or fenced: there is nothing of ours to bring to the disk.
+                _ => self.closed(slot, effects),
+            }
+            self.dirty(slot);
+        }
+        self.finish_stop(effects);
+    }
+
+    pub(super) fn closed(&mut self, slot: Slot, effects: &mut Effects) {
+        if let Some(closing) = &mut self.lifecycle.closing {
+            closing.remove(&slot);
+            self.finish_stop(effects);
+        }
+    }
+
+    /// Reports the end once all logs are closed.
+    pub(super) fn finish_stop(&mut self, effects: &mut Effects) {
+        let done = self.lifecycle.closing.as_ref().is_some_and(BTreeSet::is_empty);
+        if !done || self.lifecycle.stopped {
+            return;
+        }
+        if let Some(metadata) = &mut self.metadata
+            && !metadata.close(&mut effects.disk)
+        {
+            return;
+        }
+        self.lifecycle.stopped = true;
+        effects.stopped = true;
+    }
+}
+
+fn leader_epoch(topic: &Topic, id: TopicPartition) -> LeaderEpoch {
+    topic.partition(id.partition).map_or(LeaderEpoch(0), |partition| partition.leader_epoch)
+}
+
+fn compression(config: CompressionConfig) -> Compression {
+    let codec = |codec, level| Compression::Codec { codec, level };
+    match config {
+        CompressionConfig::Producer => Compression::Producer,
+        CompressionConfig::None => Compression::Uncompressed,
+        CompressionConfig::Gzip(level) => codec(Codec::Gzip, Some(level)),
+        CompressionConfig::Snappy => codec(Codec::Snappy, None),
+        CompressionConfig::Lz4 => codec(Codec::Lz4, None),
+        CompressionConfig::Zstd(level) => codec(Codec::Zstd, Some(level)),
+    }
+}
+
+/// The topic that a partition directory of this name belongs to, and the partition.
+pub fn parse_directory_name(name: &str) -> Option<(&str, PartitionIndex)> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let index: i32 = partition.parse().ok()?;
+    (index >= 0 && !topic.is_empty() && partition == index.to_string())
+        .then_some((topic, PartitionIndex(index)))
+}
+
+/// The id of the metadata log's topic, as in KRaft (apache/kafka `Uuid.METADATA_TOPIC_ID`).
+pub const METADATA_TOPIC: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -1,0 +1,22 @@
+//! All that one core knows: its partitions, the reads that wait, and on core 0 the cluster's
+//! metadata. One verb: an event goes in, effects come out.
+//!
+//! Knows no connection, no frame, no socket, no clock. Never waits.
+
+mod appends;
+mod core;
+mod lifecycle;
+mod message;
+mod metadata;
+mod producer_ids;
+mod reads;
+mod records_deletion;
+
+pub use self::core::{Core, Setup};
+pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
+pub use metadata::METADATA_DIRECTORY;
+pub use message::{
+    AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
+    OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, ReadQuery,
+    ReadRequest, ReadResult, Reply, Request, Ticket,
+};
