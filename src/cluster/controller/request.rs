@@ -19,7 +19,10 @@ pub struct Refused {
 impl Refused {
     /// A refusal with its reason.
     pub fn new(error: ErrorCode, message: impl Into<String>) -> Refused {
-        Refused { error, message: message.into() }
+        Refused {
+            error,
+            message: message.into(),
+        }
     }
 }
 
