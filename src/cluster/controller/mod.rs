@@ -16,8 +16,8 @@ use super::image::Image;
 use super::records::{BrokerFeature, Record, RegisterBroker};
 
 pub use request::{
-    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, FeatureUpdate,
-    MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
+    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, DeletedTopic,
+    FeatureUpdate, MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
 };
 
 /// How many producer ids a core is given at a time (apache/kafka `ProducerIdsBlock`).

@@ -285,7 +285,7 @@ fn find<'a>(
 }
 
 /// Each item with how often its name comes, at its first place.
-fn each_once<'a, T>(items: &'a [T], name: impl Fn(&T) -> &String) -> Vec<(&'a T, usize)> {
+fn each_once<T>(items: &[T], name: impl Fn(&T) -> &String) -> Vec<(&T, usize)> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for item in items {
         *times.entry(name(item)).or_default() += 1;
