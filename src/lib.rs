@@ -31,10 +31,14 @@
 pub mod admin;
 pub mod base;
 pub mod cluster;
+pub mod config;
+pub mod host;
 pub mod log;
+pub mod net;
 pub mod obs;
 pub mod partition;
+pub mod group;
 pub mod protocol;
 pub mod record;
-pub mod shard;
 pub mod rt;
+pub mod shard;

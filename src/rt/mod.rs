@@ -53,5 +53,7 @@ pub use executor::{Shard, ShardConfig, ShardHandle, Task, on_turn, spawn_local, 
 pub use listener::{BoundSocket, Listener, bind_all};
 pub use mesh::{Outside, Port};
 pub use signals::{Signals, Stop};
+pub use std::fs::File;
+pub use std::os::fd::OwnedFd as Descriptor;
 pub use stream::Stream;
 pub use timer::{TimedOut, sleep_until, timeout, yield_now};

@@ -1,0 +1,149 @@
+//! A group changes its kind while its members go on: a classic group of consumers becomes a
+//! consumer group when the first member of the new protocol joins, and a classic one again when
+//! the last of them leaves (`group.consumer.migration.policy`).
+
+use std::collections::BTreeSet;
+
+use super::classic_member::{identified, named};
+use super::{ConsumerGroup, Surroundings};
+use crate::base::TopicId;
+use crate::group::classic::{self, ClassicGroup};
+use crate::group::consumer_protocol::{Subscription, decode_assignment, encode_assignment};
+use crate::group::records::{
+    ClassicProtocols, CurrentValue, MemberState, MemberValue, Partitions, Record,
+};
+use crate::group::request::{Refusal, TopicView};
+use crate::protocol::ErrorCode;
+
+impl ConsumerGroup {
+    /// The consumer group that a classic one becomes, and the records that make it so: every
+    /// member at the generation, owning what the leader assigned.
+    pub fn upgraded(
+        classic: &ClassicGroup,
+        id: &str,
+        topics: &TopicView,
+    ) -> Result<(ConsumerGroup, Vec<Record>), Refusal> {
+        let group = || id.to_owned();
+        let epoch = classic.generation();
+        let mut taken: BTreeSet<(TopicId, i32)> = BTreeSet::new();
+        let (mut members, mut targets, mut currents) = (Vec::new(), Vec::new(), Vec::new());
+        for (member, known) in classic.members() {
+            let (about, mut assigned) = upgraded_member(classic, known, topics).map_err(|_| {
+                let message = format!(
+                    "Cannot upgrade the classic group {id} to consumer group because the embedded \
+                     consumer protocol is malformed."
+                );
+                Refusal::new(ErrorCode::GroupIdNotFound, message)
+            })?;
+            // A leader that gave a partition to two: the first has it.
+            for (topic, partitions) in &mut assigned {
+                partitions.retain(|partition| taken.insert((*topic, *partition)));
+            }
+            assigned.retain(|_, partitions| !partitions.is_empty());
+            let member = || member.clone();
+            let partitions = Some(assigned.clone());
+            let current = CurrentValue {
+                epoch,
+                previous_epoch: epoch,
+                state: MemberState::Stable,
+                assigned,
+                pending_revocation: Partitions::new(),
+            };
+            members.push(Record::Member {
+                group: group(),
+                member: member(),
+                value: Some(about),
+            });
+            targets.push(Record::Target {
+                group: group(),
+                member: member(),
+                partitions,
+            });
+            let value = Some(current);
+            currents.push(Record::Current {
+                group: group(),
+                member: member(),
+                value,
+            });
+        }
+        let mut records = members;
+        records.push(Record::GroupEpoch {
+            group: group(),
+            epoch: Some(epoch),
+        });
+        records.extend(targets);
+        records.push(Record::TargetEpoch {
+            group: group(),
+            epoch: Some(epoch),
+        });
+        records.extend(currents);
+        let mut next = ConsumerGroup::new(id);
+        records.iter().for_each(|record| next.apply(record.clone()));
+        Ok((next, records))
+    }
+
+    /// The classic group that this one becomes without the member `leaving`: stable, at the
+    /// group's epoch, each with its target as its assignment. Its records are its value and this
+    /// group's tombstones, in the caller's hands.
+    pub fn downgraded(&self, around: Surroundings<'_>, leaving: Option<&str>) -> ClassicGroup {
+        let staying = self
+            .members
+            .iter()
+            .filter(|(id, _)| Some(id.as_str()) != leaving);
+        let members = staying.filter_map(|(id, member)| {
+            let known = member.about.classic.as_ref()?;
+            let version = known.protocols.first().and_then(|(_, bytes)| {
+                Subscription::decode(bytes)
+                    .ok()
+                    .map(|subscription| subscription.version)
+            });
+            let target = self.target.get(id).cloned().unwrap_or_default();
+            let target = named(&target, around.topics);
+            let member = classic::Member {
+                instance_id: member.about.instance_id.clone(),
+                client_id: member.about.client_id.clone(),
+                client_host: member.about.client_host.clone(),
+                rebalance_timeout_ms: member.about.rebalance_timeout_ms,
+                session_timeout_ms: known.session_timeout_ms,
+                protocols: known.protocols.clone(),
+                assignment: encode_assignment(version.unwrap_or(0), &target),
+                ..classic::Member::default()
+            };
+            Some((id.clone(), member))
+        });
+        ClassicGroup::of_consumers(&self.id, self.epoch, around.now, members.collect())
+    }
+}
+
+fn upgraded_member(
+    group: &ClassicGroup,
+    member: &classic::Member,
+    topics: &TopicView,
+) -> Result<(MemberValue, Partitions), crate::group::wire::Malformed> {
+    let metadata = match group.protocol() {
+        Some(protocol) => member.metadata(protocol),
+        // Its first rebalance is not through: nothing is chosen yet.
+        None => member
+            .protocols
+            .first()
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default(),
+    };
+    let subscription = Subscription::decode(&metadata)?;
+    let assigned = identified(&decode_assignment(&member.assignment)?, topics);
+    let about = MemberValue {
+        instance_id: member.instance_id.clone(),
+        rack_id: subscription.rack_id,
+        client_id: member.client_id.clone(),
+        client_host: member.client_host.clone(),
+        topics: subscription.topics,
+        regex: None,
+        rebalance_timeout_ms: member.rebalance_timeout_ms,
+        server_assignor: None,
+        classic: Some(ClassicProtocols {
+            session_timeout_ms: member.session_timeout_ms,
+            protocols: member.protocols.clone(),
+        }),
+    };
+    Ok((about, assigned))
+}

@@ -1,0 +1,567 @@
+//! A group under faults, from a seed: members of both kinds that crash, leave and come back; a
+//! coordinator that restarts from what was durable; requests that are late, lost or repeated. Then
+//! the faults stop, and the group has to settle.
+//!
+//! Knows nothing of the coordinator's insides: only requests, replies, records, and the groups
+//! that anybody may look at. Invariants, held after every event:
+//!
+//! 1. a partition has one owner per epoch, as far as replies told anybody;
+//! 2. in a consumer group, no two members own a partition at once, revocations included;
+//! 3. the epoch of a group with members never goes back, as far as it is durable;
+//! 4. a commit that was acknowledged is there, after any restart; none goes back.
+//!
+//! When the faults stop: every partition has one owner, and the group is stable.
+
+mod member;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use member::{Kind, Member, Outgoing};
+
+use super::consumer::places;
+use super::request::{Reply, Request, Settings, Token, Topic, TopicView};
+use super::{Coordinator, Decision, Group};
+use crate::base::{Mono, Now, Offset, Prng, TopicId, Wall};
+
+/// The group.
+pub(super) const GROUP: &str = "group";
+/// Its topic.
+pub(super) const TOPIC: &str = "topic";
+/// The topic's id.
+pub(super) const TOPIC_ID: TopicId = TopicId([7; 16]);
+/// How many partitions it has.
+pub(super) const PARTITIONS: i32 = 6;
+
+const FAULTS_END: Mono = Mono(60_000 * MILLISECOND);
+const SETTLED_BY: Mono = Mono(180_000 * MILLISECOND);
+const MILLISECOND: u64 = 1_000_000;
+
+/// A run without a broken invariant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many requests the coordinator handled.
+    pub requests: u64,
+    /// How often the coordinator was restarted.
+    pub restarts: u64,
+    /// How many records were durable in the end.
+    pub records: u64,
+}
+
+/// A broken invariant: the seed that shows it again, when, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Run this again.
+    pub seed: u64,
+    /// When, in the run's own time.
+    pub at_ms: u64,
+    /// What was found.
+    pub what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {} at {} ms: {}", self.seed, self.at_ms, self.what)
+    }
+}
+
+#[allow(clippy::large_enum_variant)]
+enum Event {
+    /// A member does what it does next.
+    Wake(usize),
+    /// A request arrives at the coordinator.
+    Arrive {
+        member: usize,
+        life: u64,
+        request: Box<Request>,
+    },
+    /// A reply arrives at its member.
+    Answer {
+        member: usize,
+        life: u64,
+        token: Token,
+        reply: Reply,
+    },
+    /// What was appended becomes durable.
+    Sync,
+    /// The coordinator dies and comes back.
+    Restart,
+}
+
+/// A reply that waits until the log is durable up to here.
+struct Held {
+    durable: usize,
+    token: Token,
+    reply: Reply,
+    /// Which succession of epochs it belongs to.
+    succession: u64,
+}
+
+struct World {
+    random: Prng,
+    now: Now,
+    settings: Settings,
+    topics: TopicView,
+    coordinator: Coordinator,
+    log: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    durable: usize,
+    held: Vec<Held>,
+    askers: BTreeMap<Token, (usize, u64, String)>,
+    members: Vec<Member>,
+    events: BTreeMap<(Mono, u64), Event>,
+    sequence: u64,
+    tokens: Token,
+    next_offset: i64,
+    acknowledged: BTreeMap<i32, i64>,
+    sent_commits: BTreeMap<Token, Vec<(i32, i64)>>,
+    offsets: BTreeMap<i32, i64>,
+    owners: BTreeMap<(u64, i32, i32), String>,
+    succession: u64,
+    durable_epoch: i32,
+    report: Report,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64) -> Result<Report, Broken> {
+    let mut world = World::new(seed);
+    while let Some(((at, _), event)) = world.events.pop_first() {
+        if at > SETTLED_BY {
+            break;
+        }
+        let step = world.run_until(at).and_then(|()| world.event(event));
+        step.map_err(|what| world.broken(seed, what))?;
+    }
+    world
+        .check_settled()
+        .map_err(|what| world.broken(seed, what))?;
+    world.report.records = world.durable as u64;
+    Ok(world.report)
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Prng::new(seed);
+        let settings = Settings {
+            initial_rebalance_delay_ms: 500,
+            session_timeout_ms_min: 1_000,
+            consumer_session_timeout_ms: 6_000,
+            consumer_heartbeat_interval_ms: 500,
+            new_member_join_timeout_ms: 10_000,
+            ..Settings::default()
+        };
+        let mut topics = TopicView::new(1);
+        let racks = BTreeMap::new();
+        topics.insert(
+            TOPIC,
+            Topic {
+                id: TOPIC_ID,
+                partitions: PARTITIONS,
+                racks,
+            },
+        );
+        let mixture = random.below(3);
+        let members = (0..2 + random.below(4)).map(|number| {
+            let classic = mixture == 0 || (mixture == 1 && random.one_in(2));
+            Member::new(
+                number,
+                if classic {
+                    Kind::Classic
+                } else {
+                    Kind::Consumer
+                },
+            )
+        });
+        let members = members.collect::<Vec<_>>();
+        let mut world = World {
+            coordinator: Coordinator::new(settings.clone(), seed),
+            random,
+            now: Now {
+                mono: Mono(0),
+                wall: Wall(1_000_000),
+            },
+            settings,
+            topics,
+            log: Vec::new(),
+            durable: 0,
+            held: Vec::new(),
+            askers: BTreeMap::new(),
+            members,
+            events: BTreeMap::new(),
+            sequence: 0,
+            tokens: 0,
+            next_offset: 1,
+            acknowledged: BTreeMap::new(),
+            sent_commits: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            succession: 0,
+            durable_epoch: 0,
+            report: Report::default(),
+        };
+        for member in 0..world.members.len() {
+            let wait = world.random.below(3_000);
+            world.after(wait, Event::Wake(member));
+        }
+        for _ in 0..world.random.below(4) {
+            let at = world.random.below(FAULTS_END.0 / MILLISECOND);
+            world.after(at, Event::Restart);
+        }
+        world.after(1, Event::Sync);
+        world
+    }
+
+    fn broken(&self, seed: u64, what: String) -> Broken {
+        Broken {
+            seed,
+            at_ms: self.now.mono.0 / MILLISECOND,
+            what,
+        }
+    }
+
+    fn faulty(&self) -> bool {
+        self.now.mono < FAULTS_END
+    }
+
+    fn after(&mut self, millis: u64, event: Event) {
+        self.sequence += 1;
+        let at = Mono(self.now.mono.0 + millis * MILLISECOND);
+        self.events.insert((at, self.sequence), event);
+    }
+
+    /// Lets time pass up to an event; the coordinator does what is due until then.
+    fn run_until(&mut self, at: Mono) -> Result<(), String> {
+        while let Some(due) = self.coordinator.next_deadline().filter(|due| *due <= at) {
+            self.set_time(due.max(self.now.mono));
+            let decision = self.coordinator.tick(self.now, &self.topics);
+            self.decided(decision)?;
+        }
+        self.set_time(at);
+        Ok(())
+    }
+
+    fn set_time(&mut self, mono: Mono) {
+        self.now = Now {
+            mono,
+            wall: Wall(1_000_000 + (mono.0 / MILLISECOND) as i64),
+        };
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Wake(member) => self.wake(member),
+            Event::Arrive {
+                member,
+                life,
+                request,
+            } => self.arrive(member, life, &request),
+            Event::Answer {
+                member,
+                life,
+                token,
+                reply,
+            } => {
+                if self.members[member].life == life
+                    && let Some(next) = self.members[member].answered(token, reply)
+                {
+                    self.send(member, next);
+                }
+                Ok(())
+            }
+            Event::Sync => {
+                let wait = 1 + self.random.below(if self.faulty() { 60 } else { 100 });
+                self.after(wait, Event::Sync);
+                self.sync()
+            }
+            Event::Restart => self.restart(),
+        }
+    }
+
+    fn wake(&mut self, index: usize) -> Result<(), String> {
+        let wait = 200 + self.random.below(600);
+        self.after(wait, Event::Wake(index));
+        let faulty = self.faulty();
+        if faulty && self.random.one_in(60) {
+            let away = self.random.below(12_000);
+            let leaving = self
+                .random
+                .one_in(2)
+                .then(|| self.members[index].leave())
+                .flatten();
+            self.members[index].crash(self.now.mono.after_ms(away as i64));
+            if let Some(leaving) = leaving {
+                self.send(index, leaving);
+            }
+            return Ok(());
+        }
+        if let Some(next) = self.members[index].wake(self.now.mono) {
+            self.send(index, next);
+        }
+        self.commit(index)
+    }
+
+    /// Sends a request: late, lost or twice while there are faults.
+    fn send(&mut self, member: usize, outgoing: Outgoing) {
+        self.tokens += 1;
+        let token = self.tokens;
+        self.members[member].sent(token, self.now.mono);
+        let life = self.members[member].life;
+        let copies = match self.faulty() {
+            true if self.random.one_in(20) => 0,
+            true if self.random.one_in(20) => 2,
+            true | false => 1,
+        };
+        for _ in 0..copies {
+            let delay = if self.faulty() {
+                self.random.below(400)
+            } else {
+                1
+            };
+            let request = Box::new(self.members[member].request(token, outgoing.clone()));
+            self.after(
+                delay,
+                Event::Arrive {
+                    member,
+                    life,
+                    request,
+                },
+            );
+        }
+    }
+
+    fn arrive(&mut self, member: usize, life: u64, request: &Request) -> Result<(), String> {
+        self.report.requests += 1;
+        // A repeated request is a request of its own to the broker; its answer finds nobody.
+        self.tokens += 1;
+        let token = match self.askers.contains_key(&request.token) {
+            true => self.tokens,
+            false => request.token,
+        };
+        let name = self.members[member].id.clone();
+        self.askers.insert(token, (member, life, name));
+        let request = Request {
+            token,
+            ..request.clone()
+        };
+        let decision = self.coordinator.handle(self.now, &request, &self.topics);
+        self.decided(decision)
+    }
+
+    /// A member commits what it owns, with ever higher offsets. Commits are not repeated: TCP
+    /// does not, and a commit does not tell which came first.
+    fn commit(&mut self, member: usize) -> Result<(), String> {
+        let offset = self.next_offset;
+        let Some((outgoing, partitions)) = self.members[member].commit(offset) else {
+            return Ok(());
+        };
+        self.next_offset += 1;
+        self.tokens += 1;
+        let token = self.tokens;
+        let sent = partitions
+            .into_iter()
+            .map(|partition| (partition, offset))
+            .collect();
+        self.sent_commits.insert(token, sent);
+        let request = self.members[member].request(token, outgoing);
+        let decision = self.coordinator.handle(self.now, &request, &self.topics);
+        self.decided(decision)
+    }
+
+    fn decided(&mut self, decision: Decision) -> Result<(), String> {
+        self.log.extend(decision.records);
+        self.note_succession();
+        let (durable, succession) = (self.log.len(), self.succession);
+        let held = decision.replies.into_iter();
+        self.held.extend(held.map(|(token, reply)| Held {
+            durable,
+            token,
+            reply,
+            succession,
+        }));
+        self.check_owners()?;
+        self.check_offsets()
+    }
+
+    /// A group without members may begin its epochs anew.
+    fn note_succession(&mut self) {
+        let empty = self
+            .coordinator
+            .groups()
+            .get(GROUP)
+            .is_none_or(Group::is_empty);
+        if empty {
+            self.succession += 1;
+            self.durable_epoch = 0;
+        }
+    }
+
+    /// Everything that was appended is durable: replies leave.
+    fn sync(&mut self) -> Result<(), String> {
+        self.durable = self.log.len();
+        for held in std::mem::take(&mut self.held) {
+            debug_assert!(held.durable <= self.durable);
+            self.released(held)?;
+        }
+        let stable = self
+            .coordinator
+            .groups()
+            .get(GROUP)
+            .filter(|group| !group.is_empty());
+        let epoch = match stable {
+            Some(Group::Consumer(group)) => group.epoch(),
+            // Between two rebalances a classic generation is not durable, as in Kafka.
+            Some(Group::Classic(group)) if group.state().name() == "Stable" => group.generation(),
+            Some(Group::Classic(_)) | None => return Ok(()),
+        };
+        if epoch < self.durable_epoch {
+            return Err(format!(
+                "the epoch went back from {} to {epoch}",
+                self.durable_epoch
+            ));
+        }
+        self.durable_epoch = epoch;
+        Ok(())
+    }
+
+    fn released(&mut self, held: Held) -> Result<(), String> {
+        if let Some(sent) = self.sent_commits.remove(&held.token) {
+            for (partition, offset) in sent.into_iter().filter(|_| member::succeeded(&held.reply)) {
+                let known = self.acknowledged.entry(partition).or_default();
+                *known = (*known).max(offset);
+            }
+            return Ok(());
+        }
+        let Some((index, life, name)) = self.askers.remove(&held.token) else {
+            return Ok(());
+        };
+        if let Some((epoch, owned)) = self.members[index].told(life, &held.reply) {
+            for partition in owned {
+                let place = (held.succession, epoch, partition);
+                let owner = self.owners.entry(place).or_insert_with(|| name.clone());
+                if *owner != name {
+                    return Err(format!(
+                        "{partition} is owned by {owner} and {name} at epoch {epoch}"
+                    ));
+                }
+            }
+        }
+        if self.faulty() && self.random.one_in(30) {
+            return Ok(());
+        }
+        let delay = if self.faulty() {
+            self.random.below(300)
+        } else {
+            1
+        };
+        let (token, reply) = (held.token, held.reply);
+        self.after(
+            delay,
+            Event::Answer {
+                member: index,
+                life,
+                token,
+                reply,
+            },
+        );
+        Ok(())
+    }
+
+    /// The coordinator dies with everything that was not durable, and loads what was.
+    fn restart(&mut self) -> Result<(), String> {
+        self.report.restarts += 1;
+        self.log.truncate(self.durable);
+        self.held.clear();
+        self.askers.clear();
+        self.sent_commits.clear();
+        let mut coordinator = Coordinator::new(self.settings.clone(), self.random.next_u64());
+        for (place, (key, value)) in (0i64..).zip(&self.log) {
+            let replayed = coordinator.replay(key, value.as_deref(), Offset(place));
+            replayed.map_err(|malformed| format!("a record of our own: {malformed:?}"))?;
+        }
+        self.coordinator = coordinator;
+        self.offsets.clear();
+        let decision = self.coordinator.loaded(self.now);
+        self.decided(decision)
+    }
+
+    fn check_owners(&self) -> Result<(), String> {
+        let Some(Group::Consumer(group)) = self.coordinator.groups().get(GROUP) else {
+            return Ok(());
+        };
+        let mut owners = BTreeMap::new();
+        for (id, member) in group.members() {
+            let current = &member.current;
+            let mine = places(&current.assigned).chain(places(&current.pending_revocation));
+            for place in mine {
+                if let Some(other) = owners.insert(place, id) {
+                    return Err(format!("{place:?} is owned by {other} and {id} at once"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_offsets(&mut self) -> Result<(), String> {
+        let mut offsets = BTreeMap::new();
+        for (_, _, partition, value) in self.coordinator.offsets().iter() {
+            offsets.insert(partition, value.offset);
+        }
+        for (partition, offset) in self.acknowledged.iter().chain(&self.offsets) {
+            let found = offsets.get(partition).copied().unwrap_or(-1);
+            if found < *offset {
+                return Err(format!("{partition}: committed {offset}, found {found}"));
+            }
+        }
+        self.offsets = offsets;
+        Ok(())
+    }
+
+    fn check_settled(&self) -> Result<(), String> {
+        let group = self
+            .coordinator
+            .groups()
+            .get(GROUP)
+            .ok_or("no group is left")?;
+        if group.state_name() != "Stable" || group.member_count() != self.members.len() {
+            let (state, count) = (group.state_name(), group.member_count());
+            return Err(format!(
+                "{state} with {count} of {} members",
+                self.members.len()
+            ));
+        }
+        let mut owned = BTreeSet::new();
+        for member in &self.members {
+            for partition in &member.owned {
+                if !owned.insert(*partition) {
+                    return Err(format!("{partition} has two owners in the end"));
+                }
+            }
+        }
+        match owned.len() == PARTITIONS as usize {
+            true => Ok(()),
+            false => Err(format!("only {owned:?} are owned in the end")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_keep_their_invariants_under_faults_and_settle_afterwards() {
+        let seeds = if cfg!(debug_assertions) { 200 } else { 2_000 };
+        let mut restarts = 0;
+        for seed in 0..seeds {
+            match run(seed) {
+                Ok(report) => restarts += report.restarts,
+                Err(broken) => panic!("{broken}"),
+            }
+        }
+        assert!(restarts > seeds, "the faults did not happen: {restarts}");
+    }
+
+    #[test]
+    fn the_same_seed_runs_the_same() {
+        assert_eq!(run(7), run(7));
+    }
+}

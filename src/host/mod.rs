@@ -1,0 +1,11 @@
+//! One core on one CPU: feeds its [`Core`] what happens, carries out what follows from it.
+//!
+//! Knows no frame and no socket. The core is borrowed only between two lines of this room, never
+//! across an await. Invariant: everything a core sends to another arrives there in the order in
+//! which it was sent.
+
+mod call;
+mod host;
+
+pub use call::{Answer, Call, Stopping};
+pub use host::{Handover, Host, Mail, Node, Start, Status};

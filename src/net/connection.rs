@@ -1,0 +1,194 @@
+//! One connection: a reader that cuts frames and begins requests, a writer that sends the replies.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use super::budget::Budget;
+use super::replies::{Next, Replies};
+use super::{Part, Started};
+use crate::base::Mono;
+use crate::protocol::header::{FRAME_SIZE_BYTES, frame_size};
+use crate::rt::{self, Stream};
+
+/// The least room that is made for a receive.
+const RECEIVE_BYTES_MIN: usize = 4 << 10;
+/// The most room that is made before a frame's size is known.
+const RECEIVE_BYTES_MAX: usize = 64 << 10;
+/// Frames below this are not worth asking the budget for: the request queue bounds them.
+const BUDGETED_BYTES_MIN: usize = 16 << 10;
+
+/// What a connection may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest frame, in bytes (`socket.request.max.bytes`).
+    pub frame_bytes_max: usize,
+    /// Closed after so long without a request (`connections.max.idle.ms`), and when a reply could
+    /// not be sent for so long.
+    pub idle_max: Duration,
+    /// The memory that frames take.
+    pub budget: Budget,
+}
+
+/// Why [`serve`] came back.
+#[derive(Debug)]
+pub enum Ended {
+    /// The connection is closed.
+    Closed,
+    /// The server wants it elsewhere: nothing is in flight on it.
+    Moved {
+        /// The socket.
+        socket: rt::Descriptor,
+        /// What was received and not begun yet.
+        leftover: Bytes,
+    },
+}
+
+/// What the server says after it has begun a frame.
+pub struct Served {
+    /// The request.
+    pub started: Started,
+    /// The connection shall be given up once everything is answered.
+    pub moves: bool,
+}
+
+/// Serves a connection to its end. `leftover` was received already, by whoever had it before;
+/// `begin` is given each frame, without its length, and the time at which it was whole.
+pub async fn serve(
+    stream: Stream,
+    leftover: Bytes,
+    limits: Limits,
+    begin: impl FnMut(Bytes, Mono) -> Served,
+) -> Ended {
+    let replies = Replies::default();
+    let writer = rt::spawn_local(write(stream.clone(), replies.clone(), limits.idle_max));
+    let mut reader = Reader {
+        stream: stream.clone(),
+        replies: replies.clone(),
+        limits,
+        buffer: BytesMut::from(&leftover[..]),
+        last_received: RECEIVE_BYTES_MIN,
+    };
+    let result = reader.read(begin).await;
+    if let Ok(true) = result {
+        replies.drained().await;
+        replies.finish();
+        writer.await;
+        let leftover = reader.buffer.split().freeze();
+        drop(reader);
+        if let Ok(socket) = stream.into_descriptor() {
+            return Ended::Moved { socket, leftover };
+        }
+        return Ended::Closed;
+    }
+    // Kafka answers what it has taken before a client half-closes; errors end everything at once.
+    replies.finish();
+    if result.is_err() {
+        stream.shut_down();
+    }
+    writer.await;
+    drop(reader);
+    stream.close().await;
+    Ended::Closed
+}
+
+struct Reader {
+    stream: Stream,
+    replies: Replies,
+    limits: Limits,
+    buffer: BytesMut,
+    last_received: usize,
+}
+
+impl Reader {
+    /// Reads until the peer has finished (`false`), or the connection moves (`true`).
+    async fn read(&mut self, mut begin: impl FnMut(Bytes, Mono) -> Served) -> io::Result<bool> {
+        loop {
+            let Some(size) = self.next_size().await? else { return Ok(false) };
+            let permit = match size {
+                size if size < BUDGETED_BYTES_MIN => None,
+                size => Some(self.limits.budget.take(size).await),
+            };
+            if !self.fill(FRAME_SIZE_BYTES + size).await? {
+                return Ok(false);
+            }
+            self.buffer.advance(FRAME_SIZE_BYTES);
+            let frame = self.buffer.split_to(size).freeze();
+            self.replies.room().await;
+            let served = begin(frame, rt::clock::mono());
+            self.replies.push(served.started, permit);
+            if served.moves {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The size of the next frame; none at the end of the stream. A size that is not allowed is an
+    /// error before anything is allocated for it.
+    async fn next_size(&mut self) -> io::Result<Option<usize>> {
+        if !self.fill(FRAME_SIZE_BYTES).await? {
+            return Ok(None);
+        }
+        let mut prefix = [0; FRAME_SIZE_BYTES];
+        prefix.copy_from_slice(&self.buffer[..FRAME_SIZE_BYTES]);
+        frame_size(prefix, self.limits.frame_bytes_max).map(Some).map_err(|refused| {
+            tracing::debug!(%refused, "closing a connection");
+            io::ErrorKind::InvalidData.into()
+        })
+    }
+
+    /// Receives until the buffer holds `wanted` bytes; false if the stream ends before.
+    async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+        while self.buffer.len() < wanted {
+            let missing = wanted - self.buffer.len();
+            let usual = (self.last_received * 2).clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX);
+            if self.buffer.capacity() - self.buffer.len() < missing.max(usual / 2) {
+                self.buffer.reserve(missing.max(usual));
+            }
+            let buffer = std::mem::take(&mut self.buffer);
+            let deadline = rt::clock::mono().after(self.limits.idle_max);
+            let receive = self.stream.receive_into(buffer);
+            let Ok((received, buffer)) = rt::timeout(deadline, receive).await else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            self.buffer = buffer;
+            match received? {
+                0 => return Ok(false),
+                count => self.last_received = count,
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Sends what is ready, in order, until the end.
+async fn write(stream: Stream, replies: Replies, idle_max: Duration) {
+    while let Next::Send(parts, permits) = replies.next().await {
+        let deadline = rt::clock::mono().after(idle_max);
+        let sent = rt::timeout(deadline, send(&stream, parts)).await;
+        drop(permits);
+        replies.sent();
+        if !matches!(sent, Ok(Ok(()))) {
+            break;
+        }
+    }
+    // Ends the reader too, if it is still there.
+    if !replies.is_finished() {
+        stream.shut_down();
+    }
+}
+
+async fn send(stream: &Stream, parts: Vec<Part>) -> io::Result<()> {
+    let mut memory = Vec::with_capacity(parts.len());
+    for part in parts {
+        match part {
+            Part::Bytes(bytes) => memory.push(bytes),
+            Part::File { file, at, len } => {
+                stream.send_vectored_before_more(std::mem::take(&mut memory)).await?;
+                stream.send_file(file, at, len).await?;
+            }
+        }
+    }
+    stream.send_vectored(memory).await
+}

@@ -1,0 +1,145 @@
+//! The queue of replies of one connection: entered when a request begins, left in that order.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::budget::Permit;
+use super::{Outcome, Part, REQUESTS_IN_FLIGHT_MAX, Started};
+
+/// How many bytes of memory are gathered into one send.
+const SEND_BYTES: u64 = 256 << 10;
+
+struct Entry {
+    started: Started,
+    permit: Option<Permit>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: RefCell<VecDeque<Entry>>,
+    sending: Cell<bool>,
+    closed: Cell<bool>,
+    writer: RefCell<Option<Waker>>,
+    reader: RefCell<Option<Waker>>,
+}
+
+/// One connection's replies; shared by its reader and its writer.
+#[derive(Clone, Default)]
+pub(super) struct Replies(Rc<Inner>);
+
+/// What the writer has to do next.
+pub(super) enum Next {
+    /// Send these; the permits are given back when that is done.
+    Send(Vec<Part>, Vec<Permit>),
+    /// A request asks for the end, or the reader has ended and nothing is left.
+    Close,
+}
+
+impl Replies {
+    /// Enters a request.
+    pub(super) fn push(&self, started: Started, permit: Option<Permit>) {
+        self.0.entries.borrow_mut().push_back(Entry { started, permit });
+        self.wake_writer();
+    }
+
+    /// The reader is done: the writer ends once all is sent.
+    pub(super) fn finish(&self) {
+        self.0.closed.set(true);
+        self.wake_writer();
+    }
+
+    /// True once the reader is done.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.closed.get()
+    }
+
+    fn wake_writer(&self) {
+        if let Some(waker) = self.0.writer.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_reader(&self) {
+        if let Some(waker) = self.0.reader.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until fewer than [`REQUESTS_IN_FLIGHT_MAX`] requests are in flight.
+    pub(super) async fn room(&self) {
+        self.until(|replies| replies.0.entries.borrow().len() < REQUESTS_IN_FLIGHT_MAX).await;
+    }
+
+    /// Waits until everything is answered and sent.
+    pub(super) async fn drained(&self) {
+        self.until(|replies| replies.0.entries.borrow().is_empty() && !replies.0.sending.get())
+            .await;
+    }
+
+    async fn until(&self, enough: impl Fn(&Replies) -> bool) {
+        poll_fn(|context| {
+            if enough(self) {
+                return Poll::Ready(());
+            }
+            *self.0.reader.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// What was taken last has been sent.
+    pub(super) fn sent(&self) {
+        self.0.sending.set(false);
+        self.wake_reader();
+    }
+
+    /// Waits for the request in front; gathers those behind it that are ready as well.
+    pub(super) async fn next(&self) -> Next {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next> {
+        let (mut parts, mut permits, mut bytes) = (Vec::new(), Vec::new(), 0);
+        // A future may enter nothing here: what it does is on other cores and other tasks.
+        while bytes < SEND_BYTES {
+            let front = self.0.entries.borrow_mut().pop_front();
+            let Some(mut entry) = front else { break };
+            let outcome = match &mut entry.started {
+                Started::Now(outcome) => std::mem::replace(outcome, Outcome::Silent),
+                Started::Later(later) => match later.as_mut().poll(context) {
+                    Poll::Ready(outcome) => outcome,
+                    Poll::Pending => {
+                        self.0.entries.borrow_mut().push_front(entry);
+                        break;
+                    }
+                },
+            };
+            match outcome {
+                Outcome::Reply(reply) => {
+                    bytes += reply.iter().map(Part::size).sum::<u64>();
+                    parts.extend(reply);
+                }
+                Outcome::Silent => self.wake_reader(),
+                Outcome::Close if parts.is_empty() => return Poll::Ready(Next::Close),
+                Outcome::Close => {
+                    let started = Started::Now(Outcome::Close);
+                    self.0.entries.borrow_mut().push_front(Entry { started, permit: None });
+                    break;
+                }
+            }
+            permits.extend(entry.permit);
+        }
+        if !parts.is_empty() {
+            self.0.sending.set(true);
+            return Poll::Ready(Next::Send(parts, permits));
+        }
+        if self.0.closed.get() && self.0.entries.borrow().is_empty() {
+            return Poll::Ready(Next::Close);
+        }
+        *self.0.writer.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
