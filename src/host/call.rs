@@ -99,7 +99,13 @@ pub struct Call {
 
 impl Call {
     pub(super) fn new(host: Host, ticket: Ticket, to: crate::base::CoreId, slot: CallSlot) -> Call {
-        Call { host, ticket, to, slot, answered: false }
+        Call {
+            host,
+            ticket,
+            to,
+            slot,
+            answered: false,
+        }
     }
 
     /// A parked read answers now with what there is; anything else goes on as it was.

@@ -54,7 +54,9 @@ pub fn establish(
         Some(found) => check(&found, &shown.to_string(), broker, cluster_id),
         None => {
             let names = list_names(directory).map_err(|error| format!("{shown}: {error}"))?;
-            let foreign = names.iter().find(|name| *name != ".lock" && *name != "lost+found");
+            let foreign = names
+                .iter()
+                .find(|name| *name != ".lock" && *name != "lost+found");
             if let Some(name) = foreign {
                 return Err(format!(
                     "data directory {shown} is not empty ({name} is in it) and has no {FILE}: \
@@ -123,10 +125,14 @@ fn check(
     }
     let directory = get("directory.id").and_then(|id| id.parse().ok());
     match directory {
-        Some(directory) if !cluster.is_empty() => {
-            Ok(Identity { cluster_id: cluster.to_owned(), broker, directory })
-        }
-        _ => Err(format!("data directory {shown} has a damaged {FILE}: restore it")),
+        Some(directory) if !cluster.is_empty() => Ok(Identity {
+            cluster_id: cluster.to_owned(),
+            broker,
+            directory,
+        }),
+        _ => Err(format!(
+            "data directory {shown} has a damaged {FILE}: restore it"
+        )),
     }
 }
 
@@ -165,7 +171,9 @@ mod tests {
     fn kafkas_directory_and_one_with_other_files_are_refused() {
         let kafkas = directory();
         let lines = [("version", "1"), ("cluster.id", "x"), ("node.id", "1")];
-        let lines = lines.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let lines = lines
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
         write_properties(&kafkas.path().join(FILE), &lines).expect("writable");
         let refused = establish(kafkas.path(), BrokerId(1), None).expect_err("Kafka's");
         assert!(refused.contains("belongs to Apache Kafka"), "{refused}");

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use crate::admin;
 use crate::base::{BrokerId, CoreId, Pool, TopicId};
+use crate::cluster::Image;
 use crate::cluster::configs::Layers;
 use crate::cluster::controller::FEATURES;
 use crate::cluster::records::{BrokerFeature, Endpoint, RegisterBroker};
-use crate::cluster::Image;
 use crate::config::Options;
 use crate::host::{Mail, Node, Status};
 use crate::protocol::{ApiKey, ErrorCode};
@@ -67,7 +67,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     limits::raise_locked_memory().map_err(failed)?;
     let descriptors = limits::raise_descriptors();
     let told = status.clone();
-    signals.forward(move |_| told.send(Status::Signal).is_ok()).map_err(failed)?;
+    signals
+        .forward(move |_| told.send(Status::Signal).is_ok())
+        .map_err(failed)?;
 
     let broker = broker_id(options)?;
     let (_locks, identities) = take_directories(options, broker)?;
@@ -90,7 +92,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         broker,
         cluster_id: identities[0].cluster_id.clone(),
         rack: options.configs.get("broker.rack").cloned(),
-        data_dirs: options.data_directories.iter().map(|path| path.display().to_string()).collect(),
+        data_dirs: options
+            .data_directories
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
         static_configs: options.configs.clone(),
     });
     let progress: Progress = Arc::new(Mutex::new(vec![(0, 0, false); cores]));
@@ -116,7 +122,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             port,
             socket,
             directories: directories.clone(),
-            disk: rt::DiskOptions { open_files_max, ..rt::DiskOptions::default() },
+            disk: rt::DiskOptions {
+                open_files_max,
+                ..rt::DiskOptions::default()
+            },
             blocking: blocking.clone(),
             node: node.clone(),
             endpoint: endpoint.clone(),
@@ -130,7 +139,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         rt::spawn_shards(&options.cpus, config, &doorbells, seeds, shard::run).map_err(failed)?;
     drop(status);
 
-    let life = Life { outside, statuses, progress, cores };
+    let life = Life {
+        outside,
+        statuses,
+        progress,
+        cores,
+    };
     let ended = life.until_ready().and_then(|ready| {
         if ready {
             life.open_doors();
@@ -200,8 +214,9 @@ impl Life {
     fn report_progress(&self) {
         self.tell_all(|| Mail::Run(Box::new(|host| host.report_progress())));
         let entries = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let (opened, of) =
-            entries.iter().fold((0, 0), |sum, entry| (sum.0 + entry.0, sum.1 + entry.1));
+        let (opened, of) = entries
+            .iter()
+            .fold((0, 0), |sum, entry| (sum.0 + entry.0, sum.1 + entry.1));
         tracing::info!(opened, of, "opening partitions");
     }
 
@@ -246,7 +261,11 @@ impl Life {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.statuses.recv_timeout(left) {
                 Ok(Status::Stopped(_)) => stopped += 1,
-                Ok(Status::Signal) => return Err(failed("stopped by a second signal; the next start recovers")),
+                Ok(Status::Signal) => {
+                    return Err(failed(
+                        "stopped by a second signal; the next start recovers",
+                    ));
+                }
                 Ok(Status::Fatal(_, why)) => tracing::error!(why, "while stopping"),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -263,7 +282,9 @@ fn broker_id(options: &Options) -> Result<BrokerId, Failure> {
     let id = options.configs.get("node.id").map_or("1", String::as_str);
     match id.trim().parse() {
         Ok(id) if id >= 0 => Ok(BrokerId(id)),
-        _ => Err(Failure(format!("node.id={id} is not a number of 0 or more"))),
+        _ => Err(Failure(format!(
+            "node.id={id} is not a number of 0 or more"
+        ))),
     }
 }
 
@@ -278,9 +299,8 @@ fn take_directories(
     for directory in &options.data_directories {
         locks.push(limits::lock_directory(directory).map_err(failed)?);
         let cluster = identities.first().map(|first| first.cluster_id.clone());
-        identities.push(
-            identity::establish(directory, broker, cluster.as_deref()).map_err(Failure)?,
-        );
+        identities
+            .push(identity::establish(directory, broker, cluster.as_deref()).map_err(Failure)?);
     }
     Ok((locks, identities))
 }
@@ -291,11 +311,20 @@ fn advertised(options: &Options, address: SocketAddr) -> Endpoint {
         Some((host, port)) => (host.clone(), *port),
         None => (address.ip().to_string(), address.port()),
     };
-    Endpoint { name: "PLAINTEXT".to_owned(), host, port, security_protocol: 0 }
+    Endpoint {
+        name: "PLAINTEXT".to_owned(),
+        host,
+        port,
+        security_protocol: 0,
+    }
 }
 
 fn registration(node: &Node, endpoint: &Endpoint, identities: &[Identity]) -> RegisterBroker {
-    let feature = |(name, min, max): (&str, i16, i16)| BrokerFeature { name: name.to_owned(), min, max };
+    let feature = |(name, min, max): (&str, i16, i16)| BrokerFeature {
+        name: name.to_owned(),
+        min,
+        max,
+    };
     RegisterBroker {
         broker: node.broker,
         is_migrating_zk_broker: false,
@@ -306,7 +335,10 @@ fn registration(node: &Node, endpoint: &Endpoint, identities: &[Identity]) -> Re
         rack: node.rack.clone(),
         fenced: false,
         in_controlled_shutdown: false,
-        log_dirs: identities.iter().map(|identity| identity.directory).collect::<Vec<TopicId>>(),
+        log_dirs: identities
+            .iter()
+            .map(|identity| identity.directory)
+            .collect::<Vec<TopicId>>(),
     }
 }
 
@@ -315,10 +347,16 @@ fn open_admin(
     outside: &rt::Outside<Mail>,
     progress: &Progress,
 ) -> Result<Option<admin::Running>, Failure> {
-    let Some(address) = options.admin else { return Ok(None) };
+    let Some(address) = options.admin else {
+        return Ok(None);
+    };
     let (outside, progress) = (outside.clone(), progress.clone());
     let (ticks_per_second, page_bytes, boot_time_seconds) = rt::process::machine_constants();
-    let machine = admin::Machine { ticks_per_second, page_bytes, boot_time_seconds };
+    let machine = admin::Machine {
+        ticks_per_second,
+        page_bytes,
+        boot_time_seconds,
+    };
     let handle = admin::Handle {
         cores: options.cpus.len() as u16,
         ask: Box::new(move |core, answer| {

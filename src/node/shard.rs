@@ -99,7 +99,9 @@ impl Shop {
     }
 
     fn adopt(self: &Rc<Shop>, handover: Handover) {
-        let Ok(connection) = handover.state.downcast::<Connection>() else { return };
+        let Ok(connection) = handover.state.downcast::<Connection>() else {
+            return;
+        };
         let stream = Stream::from_descriptor(handover.socket);
         rt::spawn_local(self.clone().serve(stream, handover.leftover, *connection)).detach();
     }
@@ -108,8 +110,8 @@ impl Shop {
         let here = self.host.core();
         let ended = net::serve(stream, leftover, self.limits.clone(), |frame, received| {
             let started = self.service.start(&mut connection, frame, received);
-            let moves = self.hand_over
-                && connection.wants_to_move().is_some_and(|core| core != here);
+            let moves =
+                self.hand_over && connection.wants_to_move().is_some_and(|core| core != here);
             Served { started, moves }
         })
         .await;
@@ -118,7 +120,14 @@ impl Shop {
             Ended::Moved { socket, leftover } => {
                 let to = connection.wants_to_move().unwrap_or(here);
                 let state = Box::new(connection);
-                self.host.hand_over(to, Handover { socket, leftover, state });
+                self.host.hand_over(
+                    to,
+                    Handover {
+                        socket,
+                        leftover,
+                        state,
+                    },
+                );
             }
         }
     }

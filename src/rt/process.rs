@@ -30,6 +30,8 @@ pub fn machine_constants() -> (u64, u64, u64) {
     // SAFETY: as above.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let boot = text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+    let boot = text
+        .lines()
+        .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
     (ticks.max(1) as u64, page.max(1) as u64, boot.unwrap_or(0))
 }

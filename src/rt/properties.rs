@@ -16,7 +16,9 @@ pub fn read_properties(path: &Path) -> io::Result<Option<BTreeMap<String, String
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
     let pairs = lines.filter_map(|line| line.split_once('='));
     let owned = pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
     Ok(Some(owned.collect()))
@@ -37,5 +39,7 @@ pub fn write_properties(path: &Path, properties: &BTreeMap<String, String>) -> i
 /// The names in a directory.
 pub fn list_names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(directory)?;
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
