@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use crate::rt::File;
 use crate::shard::{Reply, Ticket};
 
-use super::host::Host;
+use super::driver::Host;
 
 /// The node is shutting down: there will be no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
