@@ -51,7 +51,10 @@ fn room_of(file: &Path) -> Option<String> {
 /// The code of a file without comments, so that prose may name anything.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).expect("a readable file");
-    text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The rooms that a file names: `crate::room`, and `crate::{room, other::{..}}`.
@@ -84,7 +87,9 @@ fn rooms_named(code: &str) -> BTreeSet<String> {
 }
 
 fn word(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 #[test]
@@ -111,10 +116,18 @@ fn the_map_only_points_downwards_and_names_rooms_that_exist() {
     let map = map();
     assert!(map.len() > 2, "the table in src/lib.rs was not found");
     for (name, room) in &map {
-        assert!(source().join(name).join("mod.rs").exists(), "{name} has no src/{name}/mod.rs");
+        assert!(
+            source().join(name).join("mod.rs").exists(),
+            "{name} has no src/{name}/mod.rs"
+        );
         for other in &room.may_import {
-            let below = map.get(other).unwrap_or_else(|| panic!("{name} names {other}: no row"));
-            assert!(below.floor < room.floor, "{name} may not look up to {other}");
+            let below = map
+                .get(other)
+                .unwrap_or_else(|| panic!("{name} names {other}: no row"));
+            assert!(
+                below.floor < room.floor,
+                "{name} may not look up to {other}"
+            );
         }
     }
 }
@@ -141,7 +154,9 @@ fn the_rooms_below_rt_are_dry() {
     let map = map();
     let water_line = map.get("rt").map_or(5, |room| room.floor);
     for file in files(&source()) {
-        let Some(row) = room_of(&file).and_then(|room| map.get(&room)) else { continue };
+        let Some(row) = room_of(&file).and_then(|room| map.get(&room)) else {
+            continue;
+        };
         if row.floor >= water_line {
             continue;
         }
@@ -155,13 +170,24 @@ fn the_rooms_below_rt_are_dry() {
 #[test]
 fn unsafe_stays_on_its_islands() {
     for file in files(&source()) {
-        let inside = file.strip_prefix(source()).expect("a file in src").to_owned();
+        let inside = file
+            .strip_prefix(source())
+            .expect("a file in src")
+            .to_owned();
         if inside == Path::new("base/buf.rs") || inside.starts_with("rt") {
             continue;
         }
         let code = code(&file);
-        assert!(!code.contains("unsafe {"), "{} has an unsafe block", file.display());
-        assert!(!code.contains("unsafe impl"), "{} has an unsafe impl", file.display());
+        assert!(
+            !code.contains("unsafe {"),
+            "{} has an unsafe block",
+            file.display()
+        );
+        assert!(
+            !code.contains("unsafe impl"),
+            "{} has an unsafe impl",
+            file.display()
+        );
     }
 }
 
@@ -169,9 +195,14 @@ fn unsafe_stays_on_its_islands() {
 fn only_rt_names_the_machine_and_one_file_names_kafka_protocol() {
     let mut wrong = Vec::new();
     for file in files(&source()) {
-        let inside = file.strip_prefix(source()).expect("a file in src").to_owned();
+        let inside = file
+            .strip_prefix(source())
+            .expect("a file in src")
+            .to_owned();
         let code = code(&file);
-        let machine = ["glommio::", "io_uring::"].iter().any(|name| code.contains(name));
+        let machine = ["glommio::", "io_uring::"]
+            .iter()
+            .any(|name| code.contains(name));
         if machine && !inside.starts_with("rt") {
             wrong.push(format!("{} names the machine", inside.display()));
         }

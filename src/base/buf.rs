@@ -38,7 +38,12 @@ impl Buf {
     pub fn allocate(capacity: usize) -> Buf {
         let capacity = capacity.max(1).next_multiple_of(BLOCK);
         let start = allocate_blocks(capacity);
-        Buf { start, len: 0, capacity, home: None }
+        Buf {
+            start,
+            len: 0,
+            capacity,
+            home: None,
+        }
     }
 
     /// A block from the heap that holds a copy of `bytes`.
@@ -65,7 +70,12 @@ impl Buf {
 
     /// Appends `bytes`, which must fit in [`Buf::spare`].
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.spare(), "{} {}", bytes.len(), self.spare());
+        assert!(
+            bytes.len() <= self.spare(),
+            "{} {}",
+            bytes.len(),
+            self.spare()
+        );
         let at = self.len;
         self.len += bytes.len();
         self[at..].copy_from_slice(bytes);
@@ -197,18 +207,33 @@ impl Pool {
             }
             queue
         });
-        Pool { slab: Arc::new(Slab { start, size: share * CLASSES.len(), free }) }
+        Pool {
+            slab: Arc::new(Slab {
+                start,
+                size: share * CLASSES.len(),
+                free,
+            }),
+        }
     }
 
     /// A block of at least `capacity` bytes, none filled: from the slab if one of a fitting class
     /// is free, else from the heap.
     pub fn take(&self, capacity: usize) -> Buf {
         let fitting = CLASSES.iter().position(|size| *size >= capacity);
-        let Some(class) = fitting else { return Buf::allocate(capacity) };
-        let Some(at) = self.slab.free[class].pop() else { return Buf::allocate(capacity) };
+        let Some(class) = fitting else {
+            return Buf::allocate(capacity);
+        };
+        let Some(at) = self.slab.free[class].pop() else {
+            return Buf::allocate(capacity);
+        };
         // SAFETY: `at` is an offset inside the slab, put there by `new` or by the Buf that had it.
         let start = unsafe { self.slab.start.add(at) };
-        Buf { start, len: 0, capacity: CLASSES[class], home: Some((self.slab.clone(), class)) }
+        Buf {
+            start,
+            len: 0,
+            capacity: CLASSES[class],
+            home: Some((self.slab.clone(), class)),
+        }
     }
 
     /// The stretch to register with the kernel: its address and size in bytes.

@@ -24,7 +24,10 @@ pub struct FilePath {
 impl FilePath {
     /// Names `path` on data directory `disk`.
     pub fn new(disk: u16, path: &str) -> FilePath {
-        FilePath { disk, path: Arc::from(path) }
+        FilePath {
+            disk,
+            path: Arc::from(path),
+        }
     }
 
     /// The file `name` inside this directory.
@@ -32,17 +35,25 @@ impl FilePath {
         if self.path.is_empty() {
             return FilePath::new(self.disk, name);
         }
-        FilePath { disk: self.disk, path: Arc::from(format!("{}/{name}", self.path)) }
+        FilePath {
+            disk: self.disk,
+            path: Arc::from(format!("{}/{name}", self.path)),
+        }
     }
 
     /// The directory this file is in; the data directory is its own parent.
     pub fn parent(&self) -> FilePath {
-        FilePath::new(self.disk, self.path.rsplit_once('/').map_or("", |(parent, _)| parent))
+        FilePath::new(
+            self.disk,
+            self.path.rsplit_once('/').map_or("", |(parent, _)| parent),
+        )
     }
 
     /// The last part of the path.
     pub fn name(&self) -> &str {
-        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+        self.path
+            .rsplit_once('/')
+            .map_or(&self.path, |(_, name)| name)
     }
 }
 
@@ -75,10 +86,21 @@ pub enum DiskOp {
     /// is missing (its directory must exist). `durable`: on stable storage, contents and size,
     /// before it is done; otherwise done once the kernel has it, so that it survives the death of
     /// this process but not of the machine.
-    Write { id: OpId, file: FilePath, at: u64, data: Arc<Buf>, durable: bool },
+    Write {
+        id: OpId,
+        file: FilePath,
+        at: u64,
+        data: Arc<Buf>,
+        durable: bool,
+    },
     /// Reads up to `len` bytes at `at`, both multiples of [`super::BLOCK`], past the page cache.
     /// Gives [`DiskOutput::Data`], shorter at the end of the file.
-    Read { id: OpId, file: FilePath, at: u64, len: usize },
+    Read {
+        id: OpId,
+        file: FilePath,
+        at: u64,
+        len: usize,
+    },
     /// The contents of the file, as they are now, onto stable storage (fdatasync).
     Sync { id: OpId, file: FilePath },
     /// Makes the file at least `size` bytes long with its blocks allocated, reading as zeros.
@@ -88,15 +110,27 @@ pub enum DiskOp {
     Truncate { id: OpId, file: FilePath, size: u64 },
     /// Reads a whole small file. Gives [`DiskOutput::Contents`]; [`FaultKind::NotFound`] if there
     /// is none, [`FaultKind::TooLarge`] above `limit` bytes.
-    ReadFile { id: OpId, file: FilePath, limit: usize },
+    ReadFile {
+        id: OpId,
+        file: FilePath,
+        limit: usize,
+    },
     /// Replaces a small file as a whole, durably: afterwards either the old or the new contents
     /// are there, never a mixture (temporary file, sync, rename, sync of the directory).
-    ReplaceFile { id: OpId, file: FilePath, contents: Bytes },
+    ReplaceFile {
+        id: OpId,
+        file: FilePath,
+        contents: Bytes,
+    },
     /// Makes a directory, parents included, durably. No error if it is there already.
     MakeDirectory { id: OpId, directory: FilePath },
     /// Gives a file or directory another name on the same data directory, durably (both parents
     /// are synced). Replaces a file of the new name.
-    Rename { id: OpId, from: FilePath, to: FilePath },
+    Rename {
+        id: OpId,
+        from: FilePath,
+        to: FilePath,
+    },
     /// Removes a file. No error if it is missing. Not durable by itself.
     Remove { id: OpId, file: FilePath },
     /// Removes a directory with all that is in it. No error if it is missing.

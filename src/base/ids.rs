@@ -96,7 +96,11 @@ impl fmt::Display for TopicId {
         let bits = u128::from_be_bytes(self.0);
         for place in 0..22u32 {
             // 21 groups of 6 bits from the top, then the 2 bits that are left, shifted up by 4.
-            let group = if place < 21 { bits >> (122 - 6 * place) } else { bits << 4 };
+            let group = if place < 21 {
+                bits >> (122 - 6 * place)
+            } else {
+                bits << 4
+            };
             write!(f, "{}", ALPHABET[(group & 63) as usize] as char)?;
         }
         Ok(())
@@ -127,7 +131,11 @@ impl std::str::FromStr for TopicId {
                 b'_' => 63,
                 _ => return Err(()),
             } as u128;
-            bits |= if place < 21 { value << (122 - 6 * place as u32) } else { value >> 4 };
+            bits |= if place < 21 {
+                value << (122 - 6 * place as u32)
+            } else {
+                value >> 4
+            };
         }
         Ok(TopicId(bits.to_be_bytes()))
     }

@@ -11,7 +11,9 @@ pub mod time;
 pub mod timers;
 
 pub use buf::{BLOCK, Buf, Pool};
-pub use disk::{DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId};
+pub use disk::{
+    DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId,
+};
 pub use ids::{
     BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Position, ProducerEpoch, ProducerId,
     Sequence, TopicId, TopicPartition,

@@ -23,12 +23,18 @@ pub struct Now {
 impl Mono {
     /// The time `duration` later; saturates at the end of time.
     pub fn after(self, duration: Duration) -> Mono {
-        Mono(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Mono(
+            self.0
+                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// The time `millis` milliseconds later; negative counts as zero.
     pub fn after_ms(self, millis: i64) -> Mono {
-        Mono(self.0.saturating_add((millis.max(0) as u64).saturating_mul(1_000_000)))
+        Mono(
+            self.0
+                .saturating_add((millis.max(0) as u64).saturating_mul(1_000_000)),
+        )
     }
 
     /// How long ago `earlier` was; zero if it is in the future.

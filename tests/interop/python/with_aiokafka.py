@@ -3,6 +3,7 @@
 import asyncio
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
@@ -26,13 +27,7 @@ async def _read(bootstrap, wanted, topics):
     )
     await consumer.start()
     try:
-        # A consumer without a subscription knows no topics until it has asked for them.
-        await consumer.topics()
-        partitions = [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in consumer.partitions_for_topic(topic)
-        ]
+        partitions = await _partitions(bootstrap, topics)
         consumer.assign(partitions)
         for partition in partitions:
             consumer.seek(partition, 0)
@@ -45,6 +40,20 @@ async def _read(bootstrap, wanted, topics):
                     dump(each.topic, each.partition, each.offset, each.key, each.value, each.headers, each.timestamp)
     finally:
         await consumer.stop()
+
+
+async def _partitions(bootstrap, topics):
+    """A consumer without a subscription knows no topics; the admin client can be asked for them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        return [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in await admin.describe_topics(topics)
+            for partition in topic["partitions"]
+        ]
+    finally:
+        await admin.close()
 
 
 def work(bootstrap, group, topic, assignor):
