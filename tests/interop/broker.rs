@@ -9,12 +9,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::clients;
 
 /// Settings that keep group tests short, under Kafka's names; both brokers get them.
-const CONFIGS: [(&str, &str); 8] = [
+const CONFIGS: [(&str, &str); 9] = [
+    ("node.id", "1"),
     ("group.initial.rebalance.delay.ms", "200"),
     ("group.min.session.timeout.ms", "3000"),
     ("group.consumer.heartbeat.interval.ms", "500"),
@@ -67,9 +69,16 @@ impl Broker {
             .join("logs")
             .join(format!("{name}.log"));
         let port = free_port();
+        let bootstrap = format!("127.0.0.1:{port}");
+        let mut broker = Broker {
+            bootstrap,
+            scratch,
+            process: None,
+            guard: None,
+        };
         let mut command = match kind {
-            Kind::Corelane => corelane(&scratch, port),
-            Kind::Kafka => kafka(&scratch, port)?,
+            Kind::Corelane => corelane(&broker.scratch, port),
+            Kind::Kafka => kafka(&broker.scratch, port)?,
         };
         let mut process = command
             .stdin(Stdio::null())
@@ -77,17 +86,12 @@ impl Broker {
             .stderr(create(&log)?)
             .spawn()
             .map_err(|error| format!("{command:?}: {error}"))?;
-        let guard = guard(process.id(), &scratch);
-        let bootstrap = format!("127.0.0.1:{port}");
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut broker = Broker {
-            bootstrap,
-            scratch,
-            process: Some(process),
-            guard: Some(guard),
-        };
+        broker.guard = Some(guard(process.id(), &broker.scratch));
+        broker.process = Some(process);
+        let ready = drain(stdout);
         match kind {
-            Kind::Corelane => wait_for_ready_line(stdout, &log)?,
+            Kind::Corelane => wait_for_ready_line(&ready, &log)?,
             Kind::Kafka => broker.wait_for_port(&log)?,
         }
         Ok(broker)
@@ -102,16 +106,18 @@ impl Broker {
         &self.scratch
     }
 
-    /// Stops the broker as an operator would (SIGTERM) and leaves its data where it is.
-    pub fn stop(&mut self) {
+    /// Stops the broker as an operator would (SIGTERM) and leaves its data where it is; false when the broker
+    /// is not ours to stop.
+    pub fn stop(&mut self) -> bool {
         let Some(mut process) = self.process.take() else {
-            return;
+            return false;
         };
-        let script = "kill -TERM $0";
+        let pid = process.id().to_string();
         let _ = Command::new("sh")
-            .args(["-c", script, &process.id().to_string()])
+            .args(["-c", "kill -TERM $0", &pid])
             .status();
         let _ = process.wait();
+        true
     }
 
     /// Apache Kafka has no `ready` line; it is ready when it answers.
@@ -141,11 +147,11 @@ impl Drop for Broker {
             let _ = process.kill();
             let _ = process.wait();
         }
-        // The guard sees its pipe close, finds no broker to end, and removes the data.
         if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
+            let _ = guard.kill();
             let _ = guard.wait();
         }
+        let _ = std::fs::remove_dir_all(&self.scratch);
     }
 }
 
@@ -179,7 +185,6 @@ fn kafka(scratch: &Path, port: u16) -> Result<Command, String> {
     let controller = format!("127.0.0.1:{}", free_port());
     let mut lines = vec![
         "process.roles=broker,controller".to_owned(),
-        "node.id=1".to_owned(),
         format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://{controller}"),
         "controller.listener.names=CONTROLLER".to_owned(),
         format!("controller.quorum.voters=1@{controller}"),
@@ -225,12 +230,9 @@ fn guard(broker: u32, scratch: &Path) -> Child {
         .expect("a shell")
 }
 
-fn wait_for_ready_line(
-    mut stdout: impl BufRead + Send + 'static,
-    log: &Path,
-) -> Result<(), String> {
+/// Reads the broker's stdout to its end, so that it never waits for a full pipe; tells when it says `ready`.
+fn drain(mut stdout: impl BufRead + Send + 'static) -> Receiver<()> {
     let (told, ready) = std::sync::mpsc::channel();
-    // Goes on reading after `ready`, so that the broker never waits for a full pipe.
     std::thread::spawn(move || {
         let mut line = String::new();
         while stdout.read_line(&mut line).is_ok_and(|size| size > 0) {
@@ -240,6 +242,10 @@ fn wait_for_ready_line(
             line.clear();
         }
     });
+    ready
+}
+
+fn wait_for_ready_line(ready: &Receiver<()>, log: &Path) -> Result<(), String> {
     ready.recv_timeout(READY_MAX).map_err(|error| {
         format!(
             "corelane printed no line that begins with `ready` ({error}); see {}",

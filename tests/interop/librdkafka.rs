@@ -1,13 +1,14 @@
-//! librdkafka, in this process: the admin of the suites, a writer and a reader.
+//! librdkafka, in this process: the admin of the suites, a writer, a reader and a member of groups.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -186,4 +187,204 @@ fn headers(message: &impl Message) -> Vec<(String, Option<Vec<u8>>)> {
         .iter()
         .map(|each| (each.key.to_owned(), each.value.map(<[u8]>::to_vec)))
         .collect()
+}
+
+/// Sends records that carry their number, round the partitions.
+pub fn send_numbered(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    from: usize,
+    count: usize,
+) -> Result<(), String> {
+    let deliveries = Deliveries::default();
+    let mut config = config(bootstrap);
+    config
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "2")
+        .set("batch.num.messages", "50");
+    let producer: ThreadedProducer<Deliveries> = config
+        .create_with_context(deliveries.clone())
+        .map_err(|error| error.to_string())?;
+    for number in from..from + count {
+        let payload = number.to_string();
+        let to: BaseRecord<'_, [u8], str> = BaseRecord::to(topic)
+            .partition(number as i32 % partitions)
+            .payload(&payload);
+        producer.send(to).map_err(|(error, _)| error.to_string())?;
+    }
+    producer
+        .flush(PATIENCE)
+        .map_err(|error| error.to_string())?;
+    deliveries.check(count)
+}
+
+/// Asks for a group's committed offsets without being a member.
+pub struct Committed {
+    consumer: BaseConsumer,
+    partitions: TopicPartitionList,
+}
+
+impl Committed {
+    pub fn of(
+        bootstrap: &str,
+        group: &str,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Committed, String> {
+        let mut config = config(bootstrap);
+        let consumer = config
+            .set("group.id", group)
+            .create()
+            .map_err(|error| error.to_string())?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        Ok(Committed {
+            consumer,
+            partitions: list,
+        })
+    }
+
+    /// The partitions that have a commit, and it.
+    pub fn sample(&mut self) -> Result<Vec<(i32, i64)>, String> {
+        let asked = self.partitions.clone();
+        let offsets = self
+            .consumer
+            .committed_offsets(asked, PATIENCE)
+            .map_err(|error| error.to_string())?;
+        let known = offsets.elements();
+        let offset = |offset| {
+            if let Offset::Offset(number) = offset {
+                Some(number)
+            } else {
+                None
+            }
+        };
+        Ok(known
+            .iter()
+            .filter_map(|each| Some((each.partition(), offset(each.offset())?)))
+            .collect())
+    }
+}
+
+const RECORDS_PER_COMMIT: usize = 500;
+
+/// What a member did and has not committed: partition to next offset.
+type Done = Arc<Mutex<BTreeMap<i32, i64>>>;
+
+/// Writes the member's diary when partitions come and go; commits before they go.
+struct Diarist {
+    topic: String,
+    done: Done,
+}
+
+impl ClientContext for Diarist {}
+
+impl ConsumerContext for Diarist {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => event(&format!("assigned - {}", numbers(list))),
+            Rebalance::Revoke(list) if consumer.assignment_lost() => {
+                self.done.lock().expect("unpoisoned").clear();
+                event(&format!("lost - {}", numbers(list)));
+            }
+            Rebalance::Revoke(list) => {
+                commit(consumer, &self.topic, &self.done);
+                event(&format!("revoked - {}", numbers(list)));
+            }
+            Rebalance::Error(error) => event(&format!("refused {error}")),
+        }
+    }
+}
+
+fn numbers(list: &TopicPartitionList) -> String {
+    let numbers: Vec<String> = list
+        .elements()
+        .iter()
+        .map(|each| each.partition().to_string())
+        .collect();
+    if numbers.is_empty() {
+        "-".to_owned()
+    } else {
+        numbers.join(",")
+    }
+}
+
+fn event(words: &str) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_micros();
+    println!("@ {now} {words}");
+}
+
+fn commit(consumer: &BaseConsumer<Diarist>, topic: &str, done: &Done) {
+    let done = std::mem::take(&mut *done.lock().expect("unpoisoned"));
+    if done.is_empty() {
+        return;
+    }
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in done {
+        list.add_partition_offset(topic, partition, Offset::Offset(next))
+            .expect("an offset");
+    }
+    if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        event(&format!("refused {error}"));
+    }
+}
+
+/// A member of a group, until stdin closes. Its diary goes to stdout.
+pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
+    let mut config = config(bootstrap);
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest");
+    if assignor == "consumer" {
+        config.set("group.protocol", "consumer");
+    } else {
+        config.set("partition.assignment.strategy", assignor);
+        config
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "300");
+    }
+    let done = Done::default();
+    let diarist = Diarist {
+        topic: topic.to_owned(),
+        done: Arc::clone(&done),
+    };
+    let consumer: BaseConsumer<Diarist> = config.create_with_context(diarist).expect("a consumer");
+    consumer.subscribe(&[topic]).expect("a subscription");
+    event("started");
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        told.store(true, Ordering::Relaxed);
+    });
+    let mut uncommitted = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                event(&format!(
+                    "record {} {}",
+                    message.partition(),
+                    message.offset()
+                ));
+                done.lock()
+                    .expect("unpoisoned")
+                    .insert(message.partition(), message.offset() + 1);
+                uncommitted += 1;
+            }
+            Some(Err(error)) => event(&format!("refused {error}")),
+            None => uncommitted = RECORDS_PER_COMMIT,
+        }
+        if uncommitted >= RECORDS_PER_COMMIT {
+            commit(&consumer, topic, &done);
+            uncommitted = 0;
+        }
+    }
+    commit(&consumer, topic, &done);
+    drop(consumer);
+    event("left");
 }

@@ -17,10 +17,13 @@
 //! | `CORELANE_INTEROP_BOOTSTRAP=HOST:PORT` | a broker that runs already |
 //! | `CORELANE_INTEROP_WRITERS=java,librdkafka` | only these writers |
 //! | `CORELANE_INTEROP_RECORDS=200000` | how many records flow through each group |
+//! | `CORELANE_INTEROP_TRANSCRIPT=1` | with `--nocapture`: what Kafka's tools say about Apache Kafka |
 #![cfg(feature = "interop")]
 
 mod broker;
 mod clients;
+mod groups;
 mod librdkafka;
 mod produce_consume;
 mod records;
+mod tools;
