@@ -1,7 +1,7 @@
 //! The broker under test. Knows how to start and stop one; knows nothing of clients or records.
 //!
 //! A broker may live in a `static`, which Rust never drops. So each one has a guard: a shell that holds the
-//! reading end of a pipe and ends the broker, and its data, when this process is gone, however it went.
+//! reading end of a pipe, is deaf to signals, and ends the broker, and its data, when this process is gone, however it went.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -216,7 +216,7 @@ fn create(path: &Path) -> Result<File, String> {
 
 fn guard(broker: u32, scratch: &Path) -> Child {
     let script = format!(
-        "cat >/dev/null; kill -TERM $0 2>/dev/null; n=0; \
+        "trap '' TERM INT HUP; cat >/dev/null; kill -TERM $0 2>/dev/null; n=0; \
          while kill -0 $0 2>/dev/null && [ $n -lt {STOP_SECONDS_MAX} ]; do sleep 1; n=$((n+1)); done; \
          kill -KILL $0 2>/dev/null; rm -rf \"$1\""
     );

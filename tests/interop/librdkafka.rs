@@ -285,11 +285,12 @@ impl ConsumerContext for Diarist {
         match rebalance {
             Rebalance::Assign(list) => event(&format!("assigned - {}", numbers(list))),
             Rebalance::Revoke(list) if consumer.assignment_lost() => {
-                self.done.lock().expect("unpoisoned").clear();
+                forget(&self.done, list);
                 event(&format!("lost - {}", numbers(list)));
             }
             Rebalance::Revoke(list) => {
                 commit(consumer, &self.topic, &self.done);
+                forget(&self.done, list);
                 event(&format!("revoked - {}", numbers(list)));
             }
             Rebalance::Error(error) => event(&format!("refused {error}")),
@@ -319,17 +320,26 @@ fn event(words: &str) {
 }
 
 fn commit(consumer: &BaseConsumer<Diarist>, topic: &str, done: &Done) {
-    let done = std::mem::take(&mut *done.lock().expect("unpoisoned"));
+    let mut done = done.lock().expect("unpoisoned");
     if done.is_empty() {
         return;
     }
     let mut list = TopicPartitionList::new();
-    for (partition, next) in done {
-        list.add_partition_offset(topic, partition, Offset::Offset(next))
+    for (partition, next) in &*done {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))
             .expect("an offset");
     }
-    if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
-        event(&format!("refused {error}"));
+    match consumer.commit(&list, CommitMode::Sync) {
+        Ok(()) => done.clear(),
+        // Kept: a commit in the middle of a cooperative rebalance is refused, and due again after it.
+        Err(error) => event(&format!("refused {error}")),
+    }
+}
+
+fn forget(done: &Done, list: &TopicPartitionList) {
+    let mut done = done.lock().expect("unpoisoned");
+    for each in list.elements() {
+        done.remove(&each.partition());
     }
 }
 

@@ -4,7 +4,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use regex::Regex;
 use serde_json::{Value, json};
@@ -71,6 +73,9 @@ const ALLOWED: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// How long one tool may take.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
 /// One tool's run, as it is compared.
 struct Step {
     command: String,
@@ -81,7 +86,7 @@ struct Step {
 struct Session {
     process: Child,
     asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<String>,
     bootstrap: String,
     scratch: PathBuf,
     steps: Vec<Step>,
@@ -95,9 +100,16 @@ impl Session {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut process = tools.spawn().expect("java");
+        let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let (answered, answers) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| answered.send(line))
+        });
         Session {
             asks: process.stdin.take().expect("a pipe"),
-            answers: BufReader::new(process.stdout.take().expect("a pipe")),
+            answers,
             process,
             bootstrap: broker.bootstrap().to_owned(),
             scratch: broker.scratch().to_owned(),
@@ -133,8 +145,10 @@ impl Session {
         }
         let ask = json!({"class": class, "arguments": arguments, "stdin": stdin});
         writeln!(self.asks, "{ask}").expect("the tools listen");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the tools answer");
+        let line = self
+            .answers
+            .recv_timeout(STEP_MAX)
+            .unwrap_or_else(|error| panic!("{command}: {error}"));
         let answer: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("{command}: {line}"));
         let out = answer["out"].as_str().expect("text").to_owned();
@@ -183,9 +197,14 @@ impl Session {
     }
 
     fn end(mut self) -> Vec<Step> {
-        drop(self.asks);
+        std::mem::take(&mut self.steps)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
         let _ = self.process.wait();
-        self.steps
     }
 }
 
@@ -273,7 +292,7 @@ fn lines(count: usize) -> String {
 }
 
 const PRODUCE: &str =
-    "kafka-console-producer --reader-property parse.key=true --command-property linger.ms=500";
+    "kafka-console-producer --property parse.key=true --producer-property linger.ms=500";
 
 #[test]
 fn interop_tools_topics_offsets_and_logs_answer_as_kafkas_do() {
@@ -314,8 +333,10 @@ fn topics_offsets_and_logs(broker: &mut Broker) -> Vec<Step> {
         json!({"version": 1, "partitions": [{"topic": "one", "partition": 0, "offset": 99}]});
     write_file(&session.scratch, "beyond.json", &beyond);
     session.run("kafka-delete-records --offset-json-file {scratch}/beyond.json");
-    session.run("kafka-console-consumer --topic one --from-beginning --max-messages 30");
-    session.run("kafka-console-consumer --topic one --partition 0 --offset 48 --max-messages 2");
+    session.run(
+        "kafka-console-consumer --topic one --from-beginning --max-messages 30 --timeout-ms 30000",
+    );
+    session.run("kafka-console-consumer --topic one --partition 0 --offset 48 --max-messages 2 --timeout-ms 30000");
     session.run("kafka-broker-api-versions");
     session.run("kafka-cluster cluster-id");
     session.run("kafka-topics --delete --topic tools");
@@ -371,7 +392,7 @@ fn offsets_of_groups(session: &mut Session) {
     for command in [
         "kafka-consumer-groups --list",
         "kafka-consumer-groups --describe --group readers",
-        "kafka-console-consumer --topic shelf --group readers --from-beginning --max-messages 30",
+        "kafka-console-consumer --topic shelf --group readers --from-beginning --max-messages 30 --timeout-ms 30000",
         "kafka-consumer-groups --list --state",
         "kafka-consumer-groups --describe --group readers",
         "kafka-consumer-groups --describe --group readers --state",

@@ -106,6 +106,12 @@ func workWithFranz(stop context.Context, bootstrap, group, topic, assignor strin
 		_, number := client.GroupMetadata()
 		return number
 	}
+	// What was refused stays uncommitted in the client, and is due again.
+	commit := func(client *kgo.Client) {
+		if err := client.CommitUncommittedOffsets(context.Background()); err != nil {
+			event("refused", fmt.Sprintf("%q", err.Error()))
+		}
+	}
 	options := []kgo.Opt{
 		kgo.SeedBrokers(bootstrap),
 		kgo.ConsumerGroup(group),
@@ -120,6 +126,7 @@ func workWithFranz(stop context.Context, bootstrap, group, topic, assignor strin
 			event("assigned", generation(client), numbers(assigned[topic]))
 		}),
 		kgo.OnPartitionsRevoked(func(_ context.Context, client *kgo.Client, revoked map[string][]int32) {
+			commit(client)
 			event("revoked", generation(client), numbers(revoked[topic]))
 		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
@@ -141,15 +148,10 @@ func workWithFranz(stop context.Context, bootstrap, group, topic, assignor strin
 		if err := fetches.Err(); err != nil && !errors.Is(err, context.Canceled) {
 			event("refused", fmt.Sprintf("%q", err.Error()))
 		}
-		records := fetches.Records()
-		for _, record := range records {
+		for _, record := range fetches.Records() {
 			event("record", record.Partition, record.Offset)
 		}
-		if len(records) > 0 {
-			if err := client.CommitRecords(context.Background(), records...); err != nil {
-				event("refused", fmt.Sprintf("%q", err.Error()))
-			}
-		}
+		commit(client)
 		client.AllowRebalance()
 	}
 	client.CloseAllowingRebalance()

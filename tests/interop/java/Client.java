@@ -139,10 +139,11 @@ public final class Client {
             }
             try {
                 consumer.commitSync(done);
+                done.clear();
             } catch (KafkaException refusal) {
+                // Kept: a commit in the middle of a cooperative rebalance is refused, and due again after it.
                 Wire.event("refused", refusal.getClass().getSimpleName());
             }
-            done.clear();
         }
 
         @Override
@@ -153,12 +154,13 @@ public final class Client {
         @Override
         public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
             commit();
+            done.keySet().removeAll(partitions);
             Wire.event("revoked", consumer.groupMetadata().generationId(), Wire.numbers(partitions));
         }
 
         @Override
         public void onPartitionsLost(Collection<TopicPartition> partitions) {
-            done.clear();
+            done.keySet().removeAll(partitions);
             Wire.event("lost", "-", Wire.numbers(partitions));
         }
     }

@@ -75,16 +75,35 @@ export async function work(bootstrap, groupId, topic, assignor) {
       ? { groupProtocol: 'consumer' }
       : { sessionTimeout: 6_000, rebalanceTimeout: 6_000, heartbeatInterval: 300 })
   })
+  const done = new Map()
   let owned = []
-  const release = () => {
-    if (owned.length > 0) event('revoked', '-', numbers(owned))
-    owned = []
+  const revoke = partitions => {
+    partitions.forEach(partition => done.delete(partition))
+    if (partitions.length > 0) event('revoked', '-', numbers(partitions))
+    owned = owned.filter(partition => !partitions.includes(partition))
   }
-  consumer.on('consumer:group:rebalance', release)
-  consumer.on('consumer:group:join', ({ generationId, assignments }) => {
-    owned = (assignments ?? []).filter(each => each.topic === topic).flatMap(each => each.partitions)
-    event('assigned', generationId ?? '-', numbers(owned))
-  })
+  const release = () => revoke(owned)
+  const mine = assignments =>
+    (assignments ?? []).filter(each => each.topic === topic).flatMap(each => each.partitions)
+  if (assignor === 'consumer') {
+    // This protocol has no event with partitions; but each change of them is followed by a heartbeat that
+    // confirms it, and its event comes before it is sent.
+    let joined = false
+    consumer.on('consumer:heartbeat:start', () => {
+      const now = mine(consumer.assignments)
+      const added = now.filter(partition => !owned.includes(partition))
+      revoke(owned.filter(partition => !now.includes(partition)))
+      owned = now
+      if (added.length > 0 || (!joined && consumer.assignments)) event('assigned', '-', numbers(added))
+      joined ||= consumer.assignments !== null
+    })
+  } else {
+    consumer.on('consumer:group:rebalance', release)
+    consumer.on('consumer:group:join', ({ generationId, assignments }) => {
+      owned = mine(assignments)
+      event('assigned', generationId, numbers(owned))
+    })
+  }
   const stream = await consumer.consume({
     topics: [topic],
     mode: MessagesStreamModes.COMMITTED,
@@ -94,13 +113,14 @@ export async function work(bootstrap, groupId, topic, assignor) {
   let stopping = false
   stopWhenStdinCloses(async () => {
     stopping = true
+    clearInterval(ticking)
+    await commit()
     await stream.close()
     release()
     await consumer.close(true)
     event('left')
     process.exit(0)
   })
-  const done = new Map()
   let uncommitted = 0
   const commit = async () => {
     if (done.size === 0) return
@@ -110,9 +130,15 @@ export async function work(bootstrap, groupId, topic, assignor) {
       offset: offset + 1n,
       leaderEpoch: -1
     }))
-    done.clear()
     uncommitted = 0
-    await consumer.commit({ offsets }).catch(error => event('refused', JSON.stringify(error.message)))
+    try {
+      await consumer.commit({ offsets })
+      for (const { partition, offset } of offsets) {
+        if (done.get(partition) === offset - 1n) done.delete(partition)
+      }
+    } catch (error) {
+      event('refused', JSON.stringify(error.message))
+    }
   }
   const ticking = setInterval(commit, 100)
   for await (const { partition, offset } of stream) {

@@ -79,9 +79,9 @@ async def _work(bootstrap, group, topic, assignor):
         if not done:
             return
         offsets = {TopicPartition(topic, partition): offset + 1 for partition, offset in done.items()}
-        done.clear()
         try:
             await consumer.commit(offsets)
+            done.clear()
         except KafkaError as refusal:
             event("refused", type(refusal).__name__)
 
@@ -91,6 +91,7 @@ async def _work(bootstrap, group, topic, assignor):
 
         async def on_partitions_revoked(self, revoked):
             await commit()
+            done.clear()
             event("revoked", "-", numbers(each.partition for each in revoked))
 
     consumer.subscribe([topic], listener=Diary())

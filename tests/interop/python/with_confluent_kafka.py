@@ -69,19 +69,25 @@ def work(bootstrap, group, topic, assignor):
         offsets = [TopicPartition(topic, partition, offset + 1) for partition, offset in done.items()]
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
+            done.clear()
         except KafkaException as refusal:
+            # Kept: a commit in the middle of a rebalance is refused, and due again after it.
             event("refused", refusal.args[0].name())
-        done.clear()
+
+    def forget(partitions):
+        for each in partitions:
+            done.pop(each.partition, None)
 
     def assigned(_, partitions):
         event("assigned", "-", numbers(each.partition for each in partitions))
 
     def revoked(_, partitions):
         commit()
+        forget(partitions)
         event("revoked", "-", numbers(each.partition for each in partitions))
 
     def lost(_, partitions):
-        done.clear()
+        forget(partitions)
         event("lost", "-", numbers(each.partition for each in partitions))
 
     consumer.subscribe([topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)

@@ -60,9 +60,9 @@ def work(bootstrap, group, topic, assignor):
             TopicPartition(topic, partition): OffsetAndMetadata(offset + 1, "", -1)
             for partition, offset in done.items()
         }
-        done.clear()
         try:
             consumer.commit(offsets)
+            done.clear()
         except KafkaError as refusal:
             event("refused", type(refusal).__name__)
 
@@ -72,6 +72,7 @@ def work(bootstrap, group, topic, assignor):
 
         def on_partitions_revoked(self, revoked):
             commit()
+            done.clear()
             event("revoked", "-", numbers(each.partition for each in revoked))
 
         def on_partitions_lost(self, lost):
