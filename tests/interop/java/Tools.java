@@ -10,6 +10,8 @@ import java.io.OutputStream;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import org.apache.kafka.common.utils.Exit;
 
@@ -22,14 +24,31 @@ public final class Tools {
     private static final ByteArrayOutputStream OUT = new ByteArrayOutputStream();
     private static final ByteArrayOutputStream ERR = new ByteArrayOutputStream();
 
+    /** What a tool leaves to be done when its JVM ends. */
+    private static final List<Runnable> HOOKS = new ArrayList<>();
+
+    /** What the tool had said when it first called exit(): some catch what that throws, and say more. */
+    private static Map<String, Object> exited;
+
     /** What a tool's call of exit() becomes. */
     private static final class Exited extends RuntimeException {
-        final int status;
-
-        Exited(int status) {
+        Exited() {
             super(null, null, false, false);
-            this.status = status;
         }
+    }
+
+    /** A console producer, for one, sends what it holds only then. */
+    private static void runHooks() {
+        List<Runnable> due = List.copyOf(HOOKS);
+        HOOKS.clear();
+        due.forEach(Runnable::run);
+    }
+
+    private static Map<String, Object> answer(int status) {
+        System.out.flush();
+        System.err.flush();
+        return Map.of("exit", status, "out", OUT.toString(StandardCharsets.UTF_8),
+            "err", ERR.toString(StandardCharsets.UTF_8));
     }
 
     /** Scala's println keeps the first System.out it saw, so that one must lead to us for good. */
@@ -46,11 +65,15 @@ public final class Tools {
             if (message != null) {
                 System.err.println(message);
             }
-            throw new Exited(status);
+            if (exited == null) {
+                runHooks();
+                exited = answer(status);
+            }
+            throw new Exited();
         };
         Exit.setExitProcedure(exit);
         Exit.setHaltProcedure(exit);
-        Exit.setShutdownHookAdder((name, hook) -> { });
+        Exit.setShutdownHookAdder((name, hook) -> HOOKS.add(hook));
         ObjectMapper json = new ObjectMapper();
         for (String line = asked.readLine(); line != null; line = asked.readLine()) {
             JsonNode step = json.readTree(line);
@@ -58,11 +81,13 @@ public final class Tools {
             System.setIn(new ByteArrayInputStream(step.get("stdin").asText().getBytes(StandardCharsets.UTF_8)));
             OUT.reset();
             ERR.reset();
+            HOOKS.clear();
+            exited = null;
             int status = run(step.get("class").asText(), words);
-            System.out.flush();
-            Map<String, Object> answer = Map.of("exit", status, "out", OUT.toString(StandardCharsets.UTF_8),
-                "err", ERR.toString(StandardCharsets.UTF_8));
-            answers.println(json.writeValueAsString(answer));
+            if (exited == null) {
+                runHooks();
+            }
+            answers.println(json.writeValueAsString(exited == null ? answer(status) : exited));
         }
     }
 
@@ -71,11 +96,6 @@ public final class Tools {
             Class.forName(tool).getMethod("main", String[].class).invoke(null, (Object) words);
             return 0;
         } catch (InvocationTargetException thrown) {
-            for (Throwable cause = thrown; cause != null; cause = cause.getCause()) {
-                if (cause instanceof Exited) {
-                    return ((Exited) cause).status;
-                }
-            }
             System.err.println(thrown.getCause());
             return 1;
         }
