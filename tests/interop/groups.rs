@@ -502,6 +502,47 @@ fn violations(entries: &[Entry], may_repeat: bool) -> Vec<String> {
     wrong
 }
 
+fn diary(events: &[(usize, Event)]) -> Vec<Entry> {
+    let numbered = events.iter().zip(1..);
+    numbered
+        .map(|((member, event), microseconds)| Entry {
+            microseconds,
+            member: *member,
+            event: event.clone(),
+        })
+        .collect()
+}
+
+#[test]
+fn interop_groups_a_partition_that_is_handed_over_has_no_violation() {
+    let handed_over = diary(&[
+        (1, Event::Assigned(vec![0, 1])),
+        (1, Event::Record(0, 0)),
+        (1, Event::Revoked(vec![0])),
+        (2, Event::Assigned(vec![0])),
+        (2, Event::Record(0, 0)),
+        (1, Event::Record(1, 0)),
+        (1, Event::Ended),
+        (2, Event::Assigned(vec![1])),
+    ]);
+    assert_eq!(violations(&handed_over, false), Vec::<String>::new());
+}
+
+#[test]
+fn interop_groups_two_owners_a_gap_and_a_stranger_are_violations() {
+    let owned = (1, Event::Assigned(vec![0]));
+    let two_owners = diary(&[owned.clone(), (2, Event::Assigned(vec![0]))]);
+    assert_eq!(violations(&two_owners, false).len(), 1);
+    let gap = diary(&[
+        owned.clone(),
+        (1, Event::Record(0, 4)),
+        (1, Event::Record(0, 6)),
+    ]);
+    assert_eq!(violations(&gap, true).len(), 1);
+    let stranger = diary(&[owned, (2, Event::Record(0, 0))]);
+    assert_eq!(violations(&stranger, false).len(), 1);
+}
+
 #[test]
 fn interop_groups_librdkafka_range() {
     check("librdkafka-range", Library::Librdkafka, "range");

@@ -192,14 +192,14 @@ impl Session {
             ),
             // Kafka's way to write a UUID: topics, members, directories, the cluster.
             (r"\b[\w-]{22}(\s|$)", "<uuid>$1"),
-            (r"\b1[67]\d{11}\b", "<milliseconds>"),
+            (r"\b1[6-9]\d{11}\b", "<milliseconds>"),
             (
                 r"\b(crc|producerId|position|size|Epoch|LeaderEpoch|HighWatermark): \d+",
                 "$1: <number>",
             ),
             (
-                r#""(totalBytes|usableBytes|avg_throughput)":[\d.]+"#,
-                "$1:<number>",
+                r#""(totalBytes|usableBytes|avg_throughput)":[\d.]+|"(size)":[1-9]\d*"#,
+                "$1$2:<number>",
             ),
             // Kafka 4.1 writes this default as a dynamic config of the cluster (see ALLOWED).
             (r"Configs: min\.insync\.replicas=1,?", "Configs: "),
