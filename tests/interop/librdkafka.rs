@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -245,14 +246,22 @@ impl Committed {
         })
     }
 
-    /// The partitions that have a commit, and it.
+    /// The partitions that have a commit, and it. A coordinator that is only just chosen, as after the first
+    /// use of any group, is asked again.
     pub fn sample(&mut self) -> Result<Vec<(i32, i64)>, String> {
-        let asked = self.partitions.clone();
-        let offsets = self
-            .consumer
-            .committed_offsets(asked, PATIENCE)
-            .map_err(|error| error.to_string())?;
-        let known = offsets.elements();
+        let end = Instant::now() + PATIENCE;
+        let offsets = loop {
+            match self
+                .consumer
+                .committed_offsets(self.partitions.clone(), PATIENCE)
+            {
+                Ok(offsets) => break offsets,
+                Err(error) if Instant::now() < end && is_moving(&error) => {
+                    std::thread::park_timeout(Duration::from_millis(100));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
         let offset = |offset| {
             if let Offset::Offset(number) = offset {
                 Some(number)
@@ -260,11 +269,24 @@ impl Committed {
                 None
             }
         };
+        let known = offsets.elements();
         Ok(known
             .iter()
             .filter_map(|each| Some((each.partition(), offset(each.offset())?)))
             .collect())
     }
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let moving = [
+        CoordinatorLoadInProgress,
+        CoordinatorNotAvailable,
+        NotCoordinator,
+    ];
+    error
+        .rdkafka_error_code()
+        .is_some_and(|code| moving.contains(&code))
 }
 
 const RECORDS_PER_COMMIT: usize = 500;
