@@ -76,7 +76,9 @@ func workWithSarama(stop context.Context, bootstrap, group, topic, assignor stri
 	}()
 	event("started")
 	for stop.Err() == nil {
-		if err := consumers.Consume(stop, []string{topic}, saramaMember{topic}); err != nil {
+		err := consumers.Consume(stop, []string{topic}, saramaMember{topic})
+		// Joining is interrupted when we are told to stop in the middle of it.
+		if err != nil && stop.Err() == nil {
 			return err
 		}
 	}
