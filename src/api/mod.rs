@@ -28,8 +28,12 @@ mod k20_delete_topics;
 mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k32_describe_configs;
+mod k33_alter_configs;
 mod k37_create_partitions;
+mod k44_incremental_alter_configs;
 mod k60_describe_cluster;
+mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod operations;
 mod partitions;
@@ -66,8 +70,12 @@ pub(crate) const APIS: &[Api] = &[
     k21_delete_records::API,
     k22_init_producer_id::API,
     k23_offset_for_leader_epoch::API,
+    k32_describe_configs::API,
+    k33_alter_configs::API,
     k37_create_partitions::API,
+    k44_incremental_alter_configs::API,
     k60_describe_cluster::API,
+    k74_list_config_resources::API,
     k75_describe_topic_partitions::API,
 ];
 
