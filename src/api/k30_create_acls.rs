@@ -46,7 +46,11 @@ mod tests {
 
     #[test]
     fn each_creation_is_refused() {
-        let codes: Vec<i16> = reply(2).results.iter().map(|result| result.error_code).collect();
+        let codes: Vec<i16> = reply(2)
+            .results
+            .iter()
+            .map(|result| result.error_code)
+            .collect();
         assert_eq!(codes, [54, 54]);
         encodes_in_every_version(VERSIONS, &reply(2));
     }

@@ -47,8 +47,11 @@ mod tests {
     #[test]
     fn each_filter_is_refused() {
         let response = reply(2);
-        let codes: Vec<i16> =
-            response.filter_results.iter().map(|result| result.error_code).collect();
+        let codes: Vec<i16> = response
+            .filter_results
+            .iter()
+            .map(|result| result.error_code)
+            .collect();
         assert_eq!(codes, [54, 54]);
         encodes_in_every_version(VERSIONS, &response);
     }

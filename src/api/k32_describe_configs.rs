@@ -105,9 +105,8 @@ fn entries(
             false => Err(invalid(wrong_broker(broker, name))),
         };
     }
-    let resource = Resource::from_kafka(kind, name).ok_or_else(|| {
-        invalid(format!("Unsupported resource: type {kind}, name {name:?}."))
-    })?;
+    let resource = Resource::from_kafka(kind, name)
+        .ok_or_else(|| invalid(format!("Unsupported resource: type {kind}, name {name:?}.")))?;
     describe(&resource, layers).ok_or_else(|| match &resource {
         Resource::Topic(name) => control::plain(unknown(name)),
         Resource::Broker(_) | Resource::BrokerDefault => invalid(wrong_broker(broker, name)),
@@ -207,7 +206,10 @@ mod tests {
         assert_eq!(result.configs[0].synonyms[0].source, 1);
         assert!(result.configs[0].documentation.is_some());
         let old = answer(&request, 1);
-        assert_eq!((old.configs[0].config_type, &old.configs[0].documentation), (0, &None));
+        assert_eq!(
+            (old.configs[0].config_type, &old.configs[0].documentation),
+            (0, &None)
+        );
     }
 
     #[test]
@@ -223,6 +225,9 @@ mod tests {
     #[test]
     fn unknown_topics_and_resources_are_refused() {
         let error = |kind, name| answer(&request(kind, name, None), 4).error_code;
-        assert_eq!([error(2, "x"), error(2, "a b"), error(99, "x")], [3, 17, 42]);
+        assert_eq!(
+            [error(2, "x"), error(2, "a b"), error(99, "x")],
+            [3, 17, 42]
+        );
     }
 }

@@ -43,7 +43,12 @@ fn start(
 
 /// The resource, or Kafka's words for one that has no configs to change.
 pub(crate) fn resource(kind: i8, name: &StrBytes) -> Result<Resource, String> {
-    let unknown = || format!("Unsupported resource: type {kind}, name {:?}.", name.as_str());
+    let unknown = || {
+        format!(
+            "Unsupported resource: type {kind}, name {:?}.",
+            name.as_str()
+        )
+    };
     Resource::from_kafka(kind, name).ok_or_else(unknown)
 }
 
@@ -70,17 +75,21 @@ fn reply(
     request: &AlterConfigsRequest,
     results: Vec<Result<(), controller::Refused>>,
 ) -> AlterConfigsResponse {
-    let responses = request.resources.iter().zip(results).map(|(resource, result)| {
-        let answer = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        match result {
-            Ok(()) => answer.with_error_message(None),
-            Err(refused) => answer
-                .with_error_code(refused.error.code())
-                .with_error_message(Some(text(refused.message))),
-        }
-    });
+    let responses = request
+        .resources
+        .iter()
+        .zip(results)
+        .map(|(resource, result)| {
+            let answer = AlterConfigsResourceResponse::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name.clone());
+            match result {
+                Ok(()) => answer.with_error_message(None),
+                Err(refused) => answer
+                    .with_error_code(refused.error.code())
+                    .with_error_message(Some(text(refused.message))),
+            }
+        });
     AlterConfigsResponse::default().with_responses(responses.collect())
 }
 
@@ -102,7 +111,11 @@ mod tests {
             .with_configs(vec![config]);
         let odd = AlterConfigsResource::default().with_resource_type(99);
         let request = AlterConfigsRequest::default().with_resources(vec![topic, odd]);
-        let ControlRequest::AlterConfigs { changes, validate_only: false } = plan(&request) else {
+        let ControlRequest::AlterConfigs {
+            changes,
+            validate_only: false,
+        } = plan(&request)
+        else {
             panic!("configs")
         };
         assert!(changes[0].replace && changes[1].resource.is_err());

@@ -70,7 +70,9 @@ fn start(
 
 fn every_core(host: &Host) -> Vec<crate::host::Call> {
     let cores = (0..host.cores()).map(crate::base::CoreId);
-    cores.map(|core| host.call(core, Request::Describe(None))).collect()
+    cores
+        .map(|core| host.call(core, Request::Describe(None)))
+        .collect()
 }
 
 /// The partitions that are asked for, by owner, each once; none for all.
@@ -137,7 +139,10 @@ mod tests {
         let mut world = World::new(2);
         let id = world.topic("t", 1, 3);
         let described = |index, disk| PartitionDescription {
-            partition: TopicPartition { topic: id, partition: PartitionIndex(index) },
+            partition: TopicPartition {
+                topic: id,
+                partition: PartitionIndex(index),
+            },
             disk,
             size_bytes: 10 + index as u64,
             log_start: Offset(0),
@@ -145,7 +150,12 @@ mod tests {
             log_end: Offset(0),
             fault: None,
         };
-        let described = [described(2, 0), described(0, 0), described(1, 1), described(1, 9)];
+        let described = [
+            described(2, 0),
+            described(0, 0),
+            described(1, 1),
+            described(1, 9),
+        ];
         let directories = ["/a".to_owned(), "/b".to_owned()];
         let results = results(described.into_iter(), &directories, &world.image);
         let told: Vec<_> = results

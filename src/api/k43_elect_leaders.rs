@@ -46,7 +46,12 @@ fn start(
         0 => PREFERRED,
         _ => request.election_type,
     };
-    incoming.now(&reply(&request, kind, incoming.version(), &service.host().image()))
+    incoming.now(&reply(
+        &request,
+        kind,
+        incoming.version(),
+        &service.host().image(),
+    ))
 }
 
 fn reply(
@@ -58,7 +63,11 @@ fn reply(
     let response = ElectLeadersResponse::default();
     if !matches!(kind, PREFERRED | UNCLEAN) {
         let error = ErrorCode::InvalidRequest.code();
-        return if version >= WITH_ERROR { response.with_error_code(error) } else { response };
+        return if version >= WITH_ERROR {
+            response.with_error_code(error)
+        } else {
+            response
+        };
     }
     let results: Vec<ReplicaElectionResult> = match &request.topic_partitions {
         Some(topics) => {
@@ -66,15 +75,21 @@ fn reply(
                 let found = image.topic(&topic.topic);
                 let partitions = topic.partitions.iter().map(|index| {
                     let partition = found.and_then(|found| found.partition(PartitionIndex(*index)));
-                    result(*index, partition.map_or(ErrorCode::UnknownTopicOrPartition, |found| {
-                        election(found, kind)
-                    }))
+                    result(
+                        *index,
+                        partition.map_or(ErrorCode::UnknownTopicOrPartition, |found| {
+                            election(found, kind)
+                        }),
+                    )
                 });
                 results_of(topic.topic.clone(), partitions.collect())
             });
             named.collect()
         }
-        None => image.topics().filter_map(|topic| needed(topic, kind)).collect(),
+        None => image
+            .topics()
+            .filter_map(|topic| needed(topic, kind))
+            .collect(),
     };
     response.with_replica_election_results(results)
 }
@@ -83,12 +98,16 @@ fn reply(
 fn needed(topic: &Topic, kind: i8) -> Option<ReplicaElectionResult> {
     let elections = numbered(topic, 0).map(|(index, partition)| (index, election(partition, kind)));
     let needed = elections.filter(|(_, error)| *error != ErrorCode::ElectionNotNeeded);
-    let results: Vec<_> = needed.map(|(index, error)| result(index.0, error)).collect();
+    let results: Vec<_> = needed
+        .map(|(index, error)| result(index.0, error))
+        .collect();
     (!results.is_empty()).then(|| results_of(TopicName(text(&*topic.name)), results))
 }
 
 fn results_of(topic: TopicName, results: Vec<PartitionResult>) -> ReplicaElectionResult {
-    ReplicaElectionResult::default().with_topic(topic).with_partition_result(results)
+    ReplicaElectionResult::default()
+        .with_topic(topic)
+        .with_partition_result(results)
 }
 
 fn election(partition: &Partition, kind: i8) -> ErrorCode {
@@ -128,11 +147,17 @@ mod tests {
             let response = reply(request, kind, 2, &world.image);
             encodes_in_every_version(VERSIONS, &response);
             let results = response.replica_election_results.iter();
-            results.flat_map(|topic| &topic.partition_result).map(|one| one.error_code).collect()
+            results
+                .flat_map(|topic| &topic.partition_result)
+                .map(|one| one.error_code)
+                .collect()
         };
         assert_eq!(codes(&request, PREFERRED), [84, 80, 3]);
         assert_eq!(codes(&request, UNCLEAN), [84, 83, 3]);
         assert_eq!(codes(&request.with_topic_partitions(None), PREFERRED), [80]);
-        assert_eq!(reply(&ElectLeadersRequest::default(), 9, 2, &world.image).error_code, 42);
+        assert_eq!(
+            reply(&ElectLeadersRequest::default(), 9, 2, &world.image).error_code,
+            42
+        );
     }
 }

@@ -81,17 +81,21 @@ fn reply(
     request: &IncrementalAlterConfigsRequest,
     results: Vec<Result<(), controller::Refused>>,
 ) -> IncrementalAlterConfigsResponse {
-    let responses = request.resources.iter().zip(results).map(|(resource, result)| {
-        let answer = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        match result {
-            Ok(()) => answer.with_error_message(None),
-            Err(refused) => answer
-                .with_error_code(refused.error.code())
-                .with_error_message(Some(text(refused.message))),
-        }
-    });
+    let responses = request
+        .resources
+        .iter()
+        .zip(results)
+        .map(|(resource, result)| {
+            let answer = AlterConfigsResourceResponse::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name.clone());
+            match result {
+                Ok(()) => answer.with_error_message(None),
+                Err(refused) => answer
+                    .with_error_code(refused.error.code())
+                    .with_error_message(Some(text(refused.message))),
+            }
+        });
     IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }
 
@@ -133,7 +137,13 @@ mod tests {
         let resource = AlterConfigsResource::default().with_resource_type(2);
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let response = reply(&request, vec![Ok(())]);
-        assert_eq!((response.responses[0].resource_type, response.responses[0].error_code), (2, 0));
+        assert_eq!(
+            (
+                response.responses[0].resource_type,
+                response.responses[0].error_code
+            ),
+            (2, 0)
+        );
         encodes_in_every_version(VERSIONS, &response);
     }
 }

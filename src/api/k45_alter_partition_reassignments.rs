@@ -38,7 +38,11 @@ fn start(
     incoming: Incoming,
 ) -> Result<Started, Refused> {
     let request: AlterPartitionReassignmentsRequest = incoming.decode()?;
-    incoming.now(&reply(&request, incoming.version(), &service.host().image()))
+    incoming.now(&reply(
+        &request,
+        incoming.version(),
+        &service.host().image(),
+    ))
 }
 
 fn reply(
@@ -78,8 +82,7 @@ fn check(
 ) -> Result<(), controller::Refused> {
     let found = image.topic(topic);
     let partition = found.and_then(|topic| topic.partition(PartitionIndex(wanted.partition_index)));
-    let partition =
-        partition.ok_or_else(|| control::plain(ErrorCode::UnknownTopicOrPartition))?;
+    let partition = partition.ok_or_else(|| control::plain(ErrorCode::UnknownTopicOrPartition))?;
     let Some(replicas) = &wanted.replicas else {
         return Err(control::plain(ErrorCode::NoReassignmentInProgress));
     };

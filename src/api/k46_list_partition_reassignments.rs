@@ -43,18 +43,26 @@ fn reply(
     image: &Image,
 ) -> ListPartitionReassignmentsResponse {
     let topics: Vec<OngoingTopicReassignment> = match &request.topics {
-        None => image.topics().filter_map(|topic| ongoing(topic, numbered(topic, 0))).collect(),
+        None => image
+            .topics()
+            .filter_map(|topic| ongoing(topic, numbered(topic, 0)))
+            .collect(),
         Some(topics) => {
             let named = topics.iter().filter_map(|wanted| {
                 let topic = image.topic(&wanted.name)?;
-                let indexes = wanted.partition_indexes.iter().map(|index| PartitionIndex(*index));
+                let indexes = wanted
+                    .partition_indexes
+                    .iter()
+                    .map(|index| PartitionIndex(*index));
                 let partitions = indexes.filter_map(|index| Some((index, topic.partition(index)?)));
                 ongoing(topic, partitions)
             });
             named.collect()
         }
     };
-    ListPartitionReassignmentsResponse::default().with_error_message(None).with_topics(topics)
+    ListPartitionReassignmentsResponse::default()
+        .with_error_message(None)
+        .with_topics(topics)
 }
 
 /// Those of the partitions that are on their way; none if none is.

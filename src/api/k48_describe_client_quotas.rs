@@ -41,7 +41,9 @@ fn start(
 fn reply(request: &DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
     let response = DescribeClientQuotasResponse::default();
     match check(request) {
-        Ok(()) => response.with_error_message(None).with_entries(Some(Vec::new())),
+        Ok(()) => response
+            .with_error_message(None)
+            .with_entries(Some(Vec::new())),
         Err(refused) => response
             .with_error_code(refused.error.code())
             .with_error_message(Some(text(refused.message)))
@@ -59,7 +61,10 @@ fn check(request: &DescribeClientQuotasRequest) -> Result<(), controller::Refuse
         }
         if !ENTITIES.contains(&kind) {
             let message = format!("There are no quotas for entities of the type {kind}.");
-            return Err(controller::Refused::new(ErrorCode::UnsupportedVersion, message));
+            return Err(controller::Refused::new(
+                ErrorCode::UnsupportedVersion,
+                message,
+            ));
         }
         if !seen.insert(kind) {
             return invalid(format!("The entity type {kind} comes more than once."));
@@ -79,7 +84,9 @@ mod tests {
 
     fn answer(entities: &[(&'static str, i8)]) -> DescribeClientQuotasResponse {
         let component = |(entity, kind): &(&'static str, i8)| {
-            ComponentData::default().with_entity_type(text(*entity)).with_match_type(*kind)
+            ComponentData::default()
+                .with_entity_type(text(*entity))
+                .with_match_type(*kind)
         };
         let components = entities.iter().map(component).collect();
         let response = reply(&DescribeClientQuotasRequest::default().with_components(components));

@@ -45,7 +45,13 @@ fn start(
     let request: DescribeQuorumRequest = incoming.decode()?;
     let host = service.host();
     let (image, now) = (host.image(), host.now().wall);
-    incoming.now(&reply(&request, incoming.version(), &image, host.node().broker, now))
+    incoming.now(&reply(
+        &request,
+        incoming.version(),
+        &image,
+        host.node().broker,
+        now,
+    ))
 }
 
 fn reply(
@@ -67,9 +73,13 @@ fn reply(
             }
         });
         let partitions = partitions.collect();
-        TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions)
+        TopicData::default()
+            .with_topic_name(topic.topic_name.clone())
+            .with_partitions(partitions)
     });
-    DescribeQuorumResponse::default().with_error_message(None).with_topics(topics.collect())
+    DescribeQuorumResponse::default()
+        .with_error_message(None)
+        .with_topics(topics.collect())
 }
 
 fn quorum(
@@ -84,7 +94,9 @@ fn quorum(
         .with_replica_id(broker_id(broker))
         .with_log_end_offset(end);
     let voter = match version >= WITH_TIMES {
-        true => voter.with_last_fetch_timestamp(now.0).with_last_caught_up_timestamp(now.0),
+        true => voter
+            .with_last_fetch_timestamp(now.0)
+            .with_last_caught_up_timestamp(now.0),
         false => voter,
     };
     data.with_leader_id(broker_id(broker))
@@ -96,7 +108,8 @@ fn quorum(
 fn unknown(data: PartitionData, version: i16) -> PartitionData {
     let error = ErrorCode::UnknownTopicOrPartition;
     let message = (version >= WITH_MESSAGES).then(|| text(error.message()));
-    data.with_error_code(error.code()).with_error_message(message)
+    data.with_error_code(error.code())
+        .with_error_message(message)
 }
 
 #[cfg(test)]

@@ -80,7 +80,11 @@ fn plan(
         };
         let name = update.feature.to_string();
         let level = update.max_version_level;
-        Ok(FeatureUpdate { name, level, upgrade_type })
+        Ok(FeatureUpdate {
+            name,
+            level,
+            upgrade_type,
+        })
     });
     let updates: Result<Vec<_>, _> = updates.collect();
     Ok((updates?, version > 0 && request.validate_only))
@@ -109,7 +113,9 @@ fn reply(results: Results, version: i16) -> UpdateFeaturesResponse {
                 .with_error_message(Some(text(refused.message))),
         }
     });
-    UpdateFeaturesResponse::default().with_error_message(None).with_results(results.collect())
+    UpdateFeaturesResponse::default()
+        .with_error_message(None)
+        .with_results(results.collect())
 }
 
 #[cfg(test)]
@@ -125,7 +131,8 @@ mod tests {
             .with_allow_downgrade(allow);
         let request = UpdateFeaturesRequest::default().with_feature_updates(vec![update]);
         let plan = plan(&request, version);
-        plan.map(|(updates, _)| updates[0].upgrade_type).map_err(|refused| refused.error.code())
+        plan.map(|(updates, _)| updates[0].upgrade_type)
+            .map_err(|refused| refused.error.code())
     }
 
     #[test]

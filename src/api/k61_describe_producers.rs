@@ -103,7 +103,9 @@ fn reply(
                     .with_error_message(Some(text(error.message()))),
             }
         });
-        TopicResponse::default().with_name(name).with_partitions(partitions.collect())
+        TopicResponse::default()
+            .with_name(name)
+            .with_partitions(partitions.collect())
     });
     DescribeProducersResponse::default().with_topics(topics.collect())
 }
@@ -148,8 +150,14 @@ mod tests {
         let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
         assert_eq!(codes, [0, 3, 3, 17]);
         let told = &response.topics[0].partitions[0].active_producers[0];
-        assert_eq!((told.producer_id.0, told.producer_epoch, told.last_sequence), (5, 2, 9));
-        assert_eq!((told.coordinator_epoch, told.current_txn_start_offset), (-1, -1));
+        assert_eq!(
+            (told.producer_id.0, told.producer_epoch, told.last_sequence),
+            (5, 2, 9)
+        );
+        assert_eq!(
+            (told.coordinator_epoch, told.current_txn_start_offset),
+            (-1, -1)
+        );
         encodes_in_every_version(VERSIONS, &response);
     }
 }

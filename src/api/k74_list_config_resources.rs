@@ -69,7 +69,11 @@ fn reply(types: &[i8], image: &Image, broker: BrokerId) -> ListConfigResourcesRe
             _ => Vec::new(),
         };
         let named = |name: String| ConfigResource::default().with_resource_name(text(name));
-        resources.extend(names.into_iter().map(|name| named(name).with_resource_type(kind)));
+        resources.extend(
+            names
+                .into_iter()
+                .map(|name| named(name).with_resource_type(kind)),
+        );
     }
     response.with_config_resources(resources)
 }
@@ -93,9 +97,15 @@ mod tests {
             let response = reply(types, &world.image, tests::BROKER);
             encodes_in(VERSIONS, 1.., &response);
             let resources = response.config_resources.iter();
-            resources.map(|one| (one.resource_type, one.resource_name.to_string())).collect()
+            resources
+                .map(|one| (one.resource_type, one.resource_name.to_string()))
+                .collect()
         };
-        let all = [(2, "t".to_owned()), (4, "1".to_owned()), (8, "1".to_owned())];
+        let all = [
+            (2, "t".to_owned()),
+            (4, "1".to_owned()),
+            (8, "1".to_owned()),
+        ];
         assert_eq!(told(&[]), all);
         assert_eq!(told(&[2, 2]), all[..1]);
         assert_eq!(told(&[CLIENT_METRICS]), []);

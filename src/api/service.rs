@@ -97,7 +97,11 @@ impl Service {
         let (key, version) = (header.key.code(), header.version);
         let route = route(key, version)?;
         self.host.measurements().requests.received(key);
-        let incoming = Incoming { header, body, received };
+        let incoming = Incoming {
+            header,
+            body,
+            received,
+        };
         let started = match route {
             Route::Serve(api) => (api.start)(self, connection, incoming)?,
             Route::Negotiate => Started::Now(k18_api_versions::unknown_version(&incoming)),
@@ -184,7 +188,10 @@ mod tests {
     #[test]
     fn apis_that_are_not_served_close_the_connection() {
         for key in [-1, 4, 24, 27, 999] {
-            assert!(matches!(route(key, 0), Err(Malformed::UnknownApi(_))), "{key}");
+            assert!(
+                matches!(route(key, 0), Err(Malformed::UnknownApi(_))),
+                "{key}"
+            );
         }
     }
 }
