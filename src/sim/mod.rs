@@ -9,20 +9,28 @@
 //! |---|---|
 //! | `plan` | what a seed means: how long, which crashes, which faults, which topics |
 //! | `files`, `disk` | a file tree that forgets and tears; operations in flight, faults |
-//! | `world`, `broker` | the heap of events; the cores and the mesh between them |
-//! | `clients`, `producer`, `consumer`, `admin` | the workload |
+//! | `world`, `broker` | the heap of events, crashes, the end; the cores and the mesh between them |
+//! | `producer`, `consumer`, `admin` | the workload |
 //! | `model` | what clients were promised and what they have seen |
 //! | `invariants` | what must hold after every step |
 //! | `trace` | the last events, and the hash over all of them |
 
+mod admin;
+mod broker;
+mod consumer;
 mod disk;
 mod files;
+mod invariants;
+mod model;
 mod plan;
+mod producer;
 mod trace;
+mod world;
 
 use std::fmt;
 
-pub use plan::{Canary, Plan};
+pub use plan::{Canary, Crash, Plan};
+pub use world::{run, run_plan};
 
 /// How to run a seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
