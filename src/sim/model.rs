@@ -80,14 +80,15 @@ impl History {
         Ok(lost.len() as u64)
     }
 
-    /// A look-up by time gave `found` (none: no such record); the smallest right answer is known.
+    /// A look-up by time gave `found` (none: no such record); it was sent when everything below
+    /// `known` was committed.
     pub(super) fn check_timestamp(
         &self,
         wanted: i64,
-        from: Offset,
+        known: Offset,
         found: Option<Offset>,
     ) -> Result<(), String> {
-        let reads = self.committed.range(from.0..);
+        let reads = self.committed.range(self.start_asked.min(known.0)..known.0);
         let fits = |fact: &Committed| fact.timestamp.is_some_and(|at| at >= wanted);
         let first = reads.filter(|(_, fact)| fits(fact)).map(|(offset, _)| *offset).next();
         match (first, found) {
@@ -110,6 +111,8 @@ pub(super) struct Model {
     producer_ids: BTreeSet<ProducerId>,
     /// Topics whose creation was answered, and how many partitions they have at least.
     exist: BTreeMap<TopicId, usize>,
+    /// Topics whose deletion was asked for.
+    doomed: BTreeSet<TopicId>,
     /// Topics whose deletion was answered.
     gone: BTreeSet<TopicId>,
     pub(super) acked_records: u64,
@@ -220,13 +223,16 @@ impl Model {
 
     /// A topic was created or grown.
     pub(super) fn exists(&mut self, topic: TopicId, partitions: usize) {
-        let least = self.exist.entry(topic).or_default();
-        *least = partitions.max(*least);
+        if !self.doomed.contains(&topic) {
+            let least = self.exist.entry(topic).or_default();
+            *least = partitions.max(*least);
+        }
     }
 
     /// A deletion is on its way: the topic may be there or not.
     pub(super) fn may_go(&mut self, topic: TopicId) {
         self.exist.remove(&topic);
+        self.doomed.insert(topic);
     }
 
     /// A topic was deleted.
