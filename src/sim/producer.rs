@@ -44,6 +44,8 @@ pub(super) struct Producer {
     batches: VecDeque<Outgoing>,
     /// Something was refused: nothing new until the rest is answered, then all again in order.
     failing: bool,
+    /// A refusal is answered with a pause.
+    not_before_ns: u64,
     marks: u64,
     /// Batches up to this mark were given up: their answers are of no interest.
     given_up: u64,
@@ -63,6 +65,7 @@ impl Producer {
             sequences: BTreeMap::new(),
             batches: VecDeque::new(),
             failing: false,
+            not_before_ns: 0,
             marks: ID_MARK,
             given_up: ID_MARK,
             newest: None,
@@ -97,14 +100,14 @@ impl Producer {
     pub(super) fn wake(&mut self, world: &mut World) {
         self.go_on(world);
         if !(world.calm && self.is_done()) {
-            let pause = if self.failing { 5_000_000 } else { 500_000 };
-            let after = 10_000 + world.prng.below(pause);
+            let pause = self.not_before_ns.saturating_sub(world.now_ns);
+            let after = pause + 10_000 + world.prng.below(500_000);
             world.later(after, Happening::Client(self.index));
         }
     }
 
     fn go_on(&mut self, world: &mut World) {
-        if !world.is_ready() || self.asking {
+        if !world.is_ready() || self.asking || world.now_ns < self.not_before_ns {
             return;
         }
         let in_flight = self.batches.iter().filter(|batch| batch.in_flight).count();
@@ -271,6 +274,7 @@ impl Producer {
             }
             other => return Err(format!("a producer was refused: {other:?}")),
         }
+        self.not_before_ns = world.now_ns + 5_000_000 + world.prng.below(20_000_000);
         if self.idempotent {
             self.failing = true;
         } else {
