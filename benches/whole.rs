@@ -30,7 +30,10 @@ const RECORD_BYTES: usize = 1024;
 const RECORDS_PER_BATCH: usize = 63;
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 /// A broker of our own, killed when it is dropped.
@@ -49,7 +52,15 @@ impl Broker {
 
     fn start_in(directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
         let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--cores", cores])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "off",
+                "--cores",
+                cores,
+            ])
             .arg("--data-dir")
             .arg(&directory)
             .args(extra)
@@ -59,17 +70,30 @@ impl Broker {
             .expect("the broker starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = lines.next().expect("a line").expect("readable");
-        let address = ready.split_whitespace().find_map(|word| word.strip_prefix("kafka="));
+        let address = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("kafka="));
         let address = address.expect("an address").parse().expect("an address");
-        Broker { child, address, directory }
+        Broker {
+            child,
+            address,
+            directory,
+        }
     }
 
     fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         let stat = stat.expect("a running broker");
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap_or(0.0)).sum();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .collect();
+        let ticks: f64 = fields[11..13]
+            .iter()
+            .map(|ticks| ticks.parse::<f64>().unwrap_or(0.0))
+            .sum();
         ticks / 100.0
     }
 
@@ -80,7 +104,9 @@ impl Broker {
                 .with_num_partitions(partitions)
                 .with_replication_factor(1),
         ];
-        let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(topics)
+            .with_timeout_ms(10_000);
         let frame = encode_request(5, 1, &StrBytes::from_static_str("bench"), &request);
         let mut client = Client::connect(self.address);
         client.send(&frame.expect("a request"));
@@ -104,7 +130,10 @@ impl Client {
     fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("a broker");
         stream.set_nodelay(true).expect("an option");
-        Client { stream, buffer: Vec::new() }
+        Client {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     fn send(&mut self, frame: &[u8]) {
@@ -116,7 +145,9 @@ impl Client {
         let mut size = [0; 4];
         self.stream.read_exact(&mut size).expect("a reply");
         self.buffer.resize(u32::from_be_bytes(size) as usize, 0);
-        self.stream.read_exact(&mut self.buffer).expect("a whole reply");
+        self.stream
+            .read_exact(&mut self.buffer)
+            .expect("a whole reply");
         &self.buffer
     }
 }
@@ -132,13 +163,20 @@ fn batch() -> Bytes {
 
 fn small_batch() -> Bytes {
     let mut batch = BatchBuilder::new(Codec::None);
-    batch.append(1_700_000_000_000, None, Some(&vec![b'x'; RECORD_BYTES]), &[]);
+    batch.append(
+        1_700_000_000_000,
+        None,
+        Some(&vec![b'x'; RECORD_BYTES]),
+        &[],
+    );
     Bytes::from(batch.finish())
 }
 
 fn produce_frame(topic: &str, partition: i32, records: &Bytes) -> Bytes {
-    let partitions =
-        vec![PartitionData { index: PartitionIndex(partition), records: Some(records.clone()) }];
+    let partitions = vec![PartitionData {
+        index: PartitionIndex(partition),
+        records: Some(records.clone()),
+    }];
     let topic = TopicRef::Name(StrBytes::from_string(topic.to_owned()));
     ProduceRequest {
         transactional_id: None,
@@ -167,10 +205,12 @@ fn produce(
     in_flight: usize,
 ) -> Produced {
     let seconds = Duration::from_secs(setting("CORELANE_BENCH_SECONDS", 4));
-    let frames: Vec<Bytes> =
-        (0..partitions).map(|partition| produce_frame(topic, partition, records)).collect();
-    let mut clients: Vec<Client> =
-        (0..connections).map(|_| Client::connect(broker.address)).collect();
+    let frames: Vec<Bytes> = (0..partitions)
+        .map(|partition| produce_frame(topic, partition, records))
+        .collect();
+    let mut clients: Vec<Client> = (0..connections)
+        .map(|_| Client::connect(broker.address))
+        .collect();
     let mut sent: Vec<std::collections::VecDeque<Instant>> = vec![Default::default(); connections];
     for (index, client) in clients.iter_mut().enumerate() {
         for _ in 0..in_flight {
@@ -200,7 +240,10 @@ fn produce(
             let reply = ProduceResponse::decode(&body, PRODUCE).expect("a reply");
             let error = reply.topics[0].partitions[0].error;
             assert!(error.is_none(), "{error}");
-            let took = sent[index].pop_front().expect("a request in flight").elapsed();
+            let took = sent[index]
+                .pop_front()
+                .expect("a request in flight")
+                .elapsed();
             if measured_from.is_some() {
                 count += 1;
                 let _ = latency.record(took.as_nanos() as u64);
@@ -209,7 +252,10 @@ fn produce(
             client.send(&frames[index % frames.len()]);
         }
     }
-    let took = measured_from.expect("a measurement").elapsed().as_secs_f64();
+    let took = measured_from
+        .expect("a measurement")
+        .elapsed()
+        .as_secs_f64();
     let bytes = count as f64 * records.len() as f64;
     Produced {
         megabytes_a_second: bytes / took / 1e6,
@@ -225,11 +271,27 @@ fn fio(block: &str, depth: u32, durable: bool) -> Option<f64> {
     let _ = std::fs::create_dir_all(&directory);
     let seconds = setting("CORELANE_BENCH_SECONDS", 4);
     let mut command = Command::new("taskset");
-    command.args(["-c", "0", "fio", "--name=w", "--ioengine=io_uring", "--direct=1"]);
-    command.args(["--rw=write", "--size=4g", "--time_based", "--fallocate=posix"]);
+    command.args([
+        "-c",
+        "0",
+        "fio",
+        "--name=w",
+        "--ioengine=io_uring",
+        "--direct=1",
+    ]);
+    command.args([
+        "--rw=write",
+        "--size=4g",
+        "--time_based",
+        "--fallocate=posix",
+    ]);
     command.args(["--output-format=json", "--overwrite=0"]);
-    command.arg(format!("--bs={block}")).arg(format!("--iodepth={depth}"));
-    command.arg(format!("--runtime={seconds}")).arg(format!("--directory={}", directory.display()));
+    command
+        .arg(format!("--bs={block}"))
+        .arg(format!("--iodepth={depth}"));
+    command
+        .arg(format!("--runtime={seconds}"))
+        .arg(format!("--directory={}", directory.display()));
     if durable {
         command.arg("--sync=dsync");
     }
@@ -253,8 +315,16 @@ fn spread(values: &[f64]) -> String {
 fn produce_against_fio() {
     let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
     let records = batch();
-    println!("durable produce, {} KiB batches of 1 KiB records, one partition, one core", records.len() >> 10);
-    let names = ["corelane", "fio 64k depth 1", "fio 64k depth 16", "fio 1m depth 1"];
+    println!(
+        "durable produce, {} KiB batches of 1 KiB records, one partition, one core",
+        records.len() >> 10
+    );
+    let names = [
+        "corelane",
+        "fio 64k depth 1",
+        "fio 64k depth 16",
+        "fio 1m depth 1",
+    ];
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     let mut last = None;
     for _ in 0..rounds {
@@ -273,18 +343,27 @@ fn produce_against_fio() {
             println!("  {name:<18} not measured: `fio` is not installed");
         } else {
             let ratio = median(all[0].clone()) / median(values.clone());
-            println!("  {name:<18} {:>22} MB/s   corelane is {ratio:.2} of it", spread(values));
+            println!(
+                "  {name:<18} {:>22} MB/s   corelane is {ratio:.2} of it",
+                spread(values)
+            );
         }
     }
     if let Some(produced) = last {
-        print_latency("  latency at saturation (8 x 5 in flight)", &produced.latency);
+        print_latency(
+            "  latency at saturation (8 x 5 in flight)",
+            &produced.latency,
+        );
         println!("  broker CPU {:.2} s a GB", produced.cpu_seconds_a_gigabyte);
     }
     let broker = Broker::start("produce-1", "0", &[]);
     broker.create("p", 1);
     for (connections, in_flight) in [(1, 1), (8, 1), (8, 5)] {
         let produced = produce(&broker, "p", 1, &small_batch(), connections, in_flight);
-        let name = format!("  one 1 KiB record a request, {connections} x {in_flight} in flight: {:.0} requests/s", produced.requests_a_second);
+        let name = format!(
+            "  one 1 KiB record a request, {connections} x {in_flight} in flight: {:.0} requests/s",
+            produced.requests_a_second
+        );
         print_latency(&name, &produced.latency);
     }
 }
@@ -307,7 +386,10 @@ fn fetch_frame(topic: &str, offset: i64, bytes: i32) -> Bytes {
         max_wait_ms: 500,
         min_bytes: 1,
         max_bytes: bytes,
-        topics: vec![FetchTopic { topic, partitions: vec![partition] }],
+        topics: vec![FetchTopic {
+            topic,
+            partitions: vec![partition],
+        }],
         ..FetchRequest::default()
     }
     .frame(FETCH, 1, &StrBytes::from_static_str("bench"))
@@ -324,7 +406,10 @@ fn read_through(broker: &Broker, topic: &str, from: i64, until: i64) -> f64 {
         let reply = FetchResponse::decode(&body, FETCH).expect("a reply");
         let partition = &reply.topics[0].partitions[0];
         assert!(partition.error.is_none(), "{}", partition.error);
-        let records = partition.records.iter().flat_map(|records| records.iter().copied());
+        let records = partition
+            .records
+            .iter()
+            .flat_map(|records| records.iter().copied());
         let records: Vec<u8> = records.collect();
         bytes += records.len() as u64;
         let batches = corelane::record::Batches::new(&records);
@@ -347,7 +432,8 @@ fn bare_sendfile(path: &Path, bytes: u64) -> f64 {
         while (at as u64) < bytes {
             let count = (bytes - at as u64).min(1 << 20) as usize;
             // SAFETY: both descriptors are open, `at` is a valid place.
-            let sent = unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &mut at, count) };
+            let sent =
+                unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &mut at, count) };
             assert!(sent > 0, "sendfile");
         }
     });
@@ -418,24 +504,45 @@ fn fetch_against_sendfile() {
     }
     println!("fetch, 1 MiB requests one at a time, one connection, one core");
     println!("  from memory              {:>22} MB/s", spread(&hot));
-    println!("  from the page cache      {:>22} MB/s, {:.2} of bare sendfile {}", spread(&warm), median(warm.clone()) / median(bare_warm.clone()), spread(&bare_warm));
-    println!("  from the disk            {:>22} MB/s, {:.2} of bare sendfile {}", spread(&cold), median(cold.clone()) / median(bare_cold.clone()), spread(&bare_cold));
+    println!(
+        "  from the page cache      {:>22} MB/s, {:.2} of bare sendfile {}",
+        spread(&warm),
+        median(warm.clone()) / median(bare_warm.clone()),
+        spread(&bare_warm)
+    );
+    println!(
+        "  from the disk            {:>22} MB/s, {:.2} of bare sendfile {}",
+        spread(&cold),
+        median(cold.clone()) / median(bare_cold.clone()),
+        spread(&bare_cold)
+    );
 }
 
 /// One partition's produce latency: on the core that accepted, handed over, and forwarded.
 fn routing() {
-    println!("routing, two cores, one 1 KiB record a request, 1 in flight on each of 4 connections");
-    for (name, extra) in [("handed over", &[][..]), ("forwarded", &["--no-hand-over"][..])] {
+    println!(
+        "routing, two cores, one 1 KiB record a request, 1 in flight on each of 4 connections"
+    );
+    for (name, extra) in [
+        ("handed over", &[][..]),
+        ("forwarded", &["--no-hand-over"][..]),
+    ] {
         let broker = Broker::start("routing", "0,1", extra);
         broker.create("r", 1);
         let produced = produce(&broker, "r", 1, &small_batch(), 4, 1);
-        print_latency(&format!("  {name:<12} {:.0} requests/s", produced.requests_a_second), &produced.latency);
+        print_latency(
+            &format!("  {name:<12} {:.0} requests/s", produced.requests_a_second),
+            &produced.latency,
+        );
     }
 }
 
 fn main() {
     pin(1);
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     if wants("produce") {
         produce_against_fio();
