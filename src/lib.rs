@@ -29,15 +29,17 @@
 //! | 0 | base | |
 
 pub mod admin;
+pub mod api;
 pub mod base;
 pub mod cluster;
 pub mod config;
+pub mod group;
 pub mod host;
 pub mod log;
 pub mod net;
+pub mod node;
 pub mod obs;
 pub mod partition;
-pub mod group;
 pub mod protocol;
 pub mod record;
 pub mod rt;

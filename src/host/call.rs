@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use crate::rt::File;
 use crate::shard::{Reply, Ticket};
 
-use super::host::Host;
+use super::driver::Host;
 
 /// The node is shutting down: there will be no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,13 @@ pub struct Call {
 
 impl Call {
     pub(super) fn new(host: Host, ticket: Ticket, to: crate::base::CoreId, slot: CallSlot) -> Call {
-        Call { host, ticket, to, slot, answered: false }
+        Call {
+            host,
+            ticket,
+            to,
+            slot,
+            answered: false,
+        }
     }
 
     /// A parked read answers now with what there is; anything else goes on as it was.

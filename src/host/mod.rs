@@ -5,7 +5,7 @@
 //! which it was sent.
 
 mod call;
-mod host;
+mod driver;
 
 pub use call::{Answer, Call, Stopping};
-pub use host::{Handover, Host, Mail, Node, Start, Status};
+pub use driver::{Handover, Host, Mail, Node, Start, Status};

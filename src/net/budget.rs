@@ -50,10 +50,17 @@ impl Budget {
         let number = inner.next.get();
         inner.next.set(number + 1);
         poll_fn(|context| {
-            let first = inner.waiting.borrow().front().is_none_or(|(front, _)| *front >= number);
+            let first = inner
+                .waiting
+                .borrow()
+                .front()
+                .is_none_or(|(front, _)| *front >= number);
             let used = inner.used.get();
             if first && (used == 0 || used.saturating_add(bytes) <= inner.max) {
-                inner.waiting.borrow_mut().retain(|(waiting, _)| *waiting != number);
+                inner
+                    .waiting
+                    .borrow_mut()
+                    .retain(|(waiting, _)| *waiting != number);
                 return Poll::Ready(());
             }
             let mut waiting = inner.waiting.borrow_mut();
@@ -67,7 +74,10 @@ impl Budget {
         inner.used.set(inner.used.get() + bytes);
         // The next in line may fit as well.
         inner.wake_first();
-        Permit { inner: inner.clone(), bytes }
+        Permit {
+            inner: inner.clone(),
+            bytes,
+        }
     }
 }
 

@@ -105,7 +105,9 @@ impl Reader {
     /// Reads until the peer has finished (`false`), or the connection moves (`true`).
     async fn read(&mut self, mut begin: impl FnMut(Bytes, Mono) -> Served) -> io::Result<bool> {
         loop {
-            let Some(size) = self.next_size().await? else { return Ok(false) };
+            let Some(size) = self.next_size().await? else {
+                return Ok(false);
+            };
             let permit = match size {
                 size if size < BUDGETED_BYTES_MIN => None,
                 size => Some(self.limits.budget.take(size).await),
@@ -132,10 +134,12 @@ impl Reader {
         }
         let mut prefix = [0; FRAME_SIZE_BYTES];
         prefix.copy_from_slice(&self.buffer[..FRAME_SIZE_BYTES]);
-        frame_size(prefix, self.limits.frame_bytes_max).map(Some).map_err(|refused| {
-            tracing::debug!(%refused, "closing a connection");
-            io::ErrorKind::InvalidData.into()
-        })
+        frame_size(prefix, self.limits.frame_bytes_max)
+            .map(Some)
+            .map_err(|refused| {
+                tracing::debug!(%refused, "closing a connection");
+                io::ErrorKind::InvalidData.into()
+            })
     }
 
     /// Receives until the buffer holds `wanted` bytes; false if the stream ends before.
@@ -185,7 +189,9 @@ async fn send(stream: &Stream, parts: Vec<Part>) -> io::Result<()> {
         match part {
             Part::Bytes(bytes) => memory.push(bytes),
             Part::File { file, at, len } => {
-                stream.send_vectored_before_more(std::mem::take(&mut memory)).await?;
+                stream
+                    .send_vectored_before_more(std::mem::take(&mut memory))
+                    .await?;
                 stream.send_file(file, at, len).await?;
             }
         }

@@ -41,7 +41,10 @@ pub(super) enum Next {
 impl Replies {
     /// Enters a request.
     pub(super) fn push(&self, started: Started, permit: Option<Permit>) {
-        self.0.entries.borrow_mut().push_back(Entry { started, permit });
+        self.0
+            .entries
+            .borrow_mut()
+            .push_back(Entry { started, permit });
         self.wake_writer();
     }
 
@@ -70,7 +73,8 @@ impl Replies {
 
     /// Waits until fewer than [`REQUESTS_IN_FLIGHT_MAX`] requests are in flight.
     pub(super) async fn room(&self) {
-        self.until(|replies| replies.0.entries.borrow().len() < REQUESTS_IN_FLIGHT_MAX).await;
+        self.until(|replies| replies.0.entries.borrow().len() < REQUESTS_IN_FLIGHT_MAX)
+            .await;
     }
 
     /// Waits until everything is answered and sent.
@@ -126,7 +130,10 @@ impl Replies {
                 Outcome::Close if parts.is_empty() => return Poll::Ready(Next::Close),
                 Outcome::Close => {
                     let started = Started::Now(Outcome::Close);
-                    self.0.entries.borrow_mut().push_front(Entry { started, permit: None });
+                    self.0.entries.borrow_mut().push_front(Entry {
+                        started,
+                        permit: None,
+                    });
                     break;
                 }
             }

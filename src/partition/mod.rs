@@ -203,7 +203,7 @@ impl Partition {
     }
 
     /// Checks, numbers and appends one batch. The caller asks to be told with
-    /// [`Partition::await_commit`].
+    /// [`Partition::wait_for_commit`].
     pub fn append(
         &mut self,
         now: Now,
@@ -261,7 +261,7 @@ impl Partition {
 
     /// Asks for [`Event::Acked`] with `token` once the high watermark is above `last_offset`.
     /// False if it is already: nothing will be told.
-    pub fn await_commit(&mut self, last_offset: Offset, token: u64) -> bool {
+    pub fn wait_for_commit(&mut self, last_offset: Offset, token: u64) -> bool {
         if last_offset < self.high_watermark() {
             return false;
         }

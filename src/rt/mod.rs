@@ -36,6 +36,8 @@ pub mod limits;
 pub mod listener;
 pub mod mesh;
 mod metadata;
+pub mod process;
+pub mod properties;
 mod ring;
 mod sendfile;
 pub mod signals;

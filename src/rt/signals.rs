@@ -74,6 +74,15 @@ impl Signals {
         })
     }
 
+    /// Waits on a thread of its own and tells each reason to stop; ends when `tell` says false.
+    pub fn forward(self, mut tell: impl FnMut(Stop) -> bool + Send + 'static) -> io::Result<()> {
+        let run = move || while self.wait().is_ok_and(&mut tell) {};
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(run)
+            .map(drop)
+    }
+
     /// A handle that ends [`Signals::wait`], for instance when a shard has failed.
     pub fn interrupter(&self) -> Interrupter {
         Interrupter {

@@ -51,8 +51,11 @@ impl Core {
         self.measurements
             .produce
             .passed(ProduceStage::Queue, now.mono.since(request.received));
-        let origin =
-            if request.from_coordinator { Origin::Coordinator } else { Origin::Client };
+        let origin = if request.from_coordinator {
+            Origin::Coordinator
+        } else {
+            Origin::Client
+        };
         let mut pending = Pending {
             ticket,
             batches: Vec::with_capacity(request.batches.len()),
@@ -98,7 +101,7 @@ impl Core {
                 leader_epoch: partition.leader_epoch(),
             })),
             Ok(accepted) => {
-                let waits = partition.await_commit(accepted.last_offset, token);
+                let waits = partition.wait_for_commit(accepted.last_offset, token);
                 let log_start_offset = partition.log_start();
                 if accepted.duplicate {
                     self.measurements.produce.duplicates += 1;
@@ -124,8 +127,12 @@ impl Core {
     pub(super) fn append_done(&mut self, now: Now, token: u64, ok: bool, effects: &mut Effects) {
         let number = token >> INDEX_BITS;
         let index = (token & ((1 << INDEX_BITS) - 1)) as usize;
-        let Some(pending) = self.appends.pending.get_mut(&number) else { return };
-        let Batch::Waiting { slot, accepted } = &pending.batches[index] else { return };
+        let Some(pending) = self.appends.pending.get_mut(&number) else {
+            return;
+        };
+        let Batch::Waiting { slot, accepted } = &pending.batches[index] else {
+            return;
+        };
         let partition = self.partitions.get(*slot);
         let log_start_offset = partition.map_or(Offset(-1), |partition| partition.log_start());
         let answer = if ok {
@@ -138,7 +145,11 @@ impl Core {
             // Deleted under the producer, or fenced by the disk: either way not stored.
             let deleted = partition.is_none_or(|partition| partition.fault().is_none());
             Err(AppendRefusal {
-                refusal: if deleted { Refusal::NotLeader } else { Refusal::Fenced },
+                refusal: if deleted {
+                    Refusal::NotLeader
+                } else {
+                    Refusal::Fenced
+                },
                 log_start_offset,
                 leader_epoch: LeaderEpoch(-1),
             })
@@ -161,5 +172,7 @@ fn finish(pending: Pending, effects: &mut Effects) {
         Batch::Answered(answer) => answer,
         Batch::Waiting { slot, .. } => unreachable!("a batch still waits in {slot:?}"),
     });
-    effects.replies.push((pending.ticket, Reply::Append(answers.collect())));
+    effects
+        .replies
+        .push((pending.ticket, Reply::Append(answers.collect())));
 }

@@ -210,24 +210,36 @@ impl Core {
             }
             Request::DeleteRecords(queries) => self.delete_records(ticket, queries, effects),
             Request::Describe(which) => {
-                effects.replies.push((ticket, Reply::Describe(self.describe(which))));
+                effects
+                    .replies
+                    .push((ticket, Reply::Describe(self.describe(which))));
             }
             Request::Producers(which) => {
-                let answers = which.into_iter().map(|id| self.describe_producers(id)).collect();
+                let answers = which
+                    .into_iter()
+                    .map(|id| self.describe_producers(id))
+                    .collect();
                 effects.replies.push((ticket, Reply::Producers(answers)));
             }
             Request::ProducerId => self.producer_id(ticket, effects),
             Request::Control(request) => self.control(now, ticket, request, effects),
             Request::Measurements => {
                 let snapshot = Box::new(self.measure());
-                effects.replies.push((ticket, Reply::Measurements(snapshot)));
+                effects
+                    .replies
+                    .push((ticket, Reply::Measurements(snapshot)));
             }
         }
     }
 
     fn peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut Effects) {
         match message {
-            PeerMessage::Image { version, image, records, directories } => {
+            PeerMessage::Image {
+                version,
+                image,
+                records,
+                directories,
+            } => {
                 self.take_image(now, (version, image), &records, directories, effects);
             }
             PeerMessage::Applied(version) => self.applied(now, from, version, effects),
@@ -248,7 +260,9 @@ impl Core {
             return;
         }
         let slot = Slot(done.id.owner);
-        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return;
+        };
         let before = partition.cached_bytes();
         let mut events = std::mem::take(&mut self.partition_events);
         partition.handle_disk(now, done, &mut effects.disk, &mut events);
@@ -272,7 +286,9 @@ impl Core {
     }
 
     fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
-        let Some(partition) = self.partitions.get_mut(slot) else { return };
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return;
+        };
         let mut events = std::mem::take(&mut self.partition_events);
         partition.tick(now, &mut effects.disk, &mut events);
         self.partition_events(now, slot, &mut events, effects);
@@ -282,9 +298,11 @@ impl Core {
 
     fn schedule_housekeeping(&mut self, now: Now) {
         let retention = self.settings.retention_check_interval_ms;
-        self.timers.set(Timer::Retention, now.mono.after_ms(retention));
+        self.timers
+            .set(Timer::Retention, now.mono.after_ms(retention));
         let expiry = self.settings.producer_id_expiration_check_interval_ms;
-        self.timers.set(Timer::ProducerExpiry, now.mono.after_ms(expiry));
+        self.timers
+            .set(Timer::ProducerExpiry, now.mono.after_ms(expiry));
     }
 
     fn retain(&mut self, now: Now, effects: &mut Effects) {
@@ -298,7 +316,8 @@ impl Core {
         }
         self.partition_events = events;
         let interval = self.settings.retention_check_interval_ms;
-        self.timers.set(Timer::Retention, now.mono.after_ms(interval));
+        self.timers
+            .set(Timer::Retention, now.mono.after_ms(interval));
     }
 
     fn expire_producers(&mut self, now: Now) {
@@ -308,7 +327,8 @@ impl Core {
             }
         }
         let interval = self.settings.producer_id_expiration_check_interval_ms;
-        self.timers.set(Timer::ProducerExpiry, now.mono.after_ms(interval));
+        self.timers
+            .set(Timer::ProducerExpiry, now.mono.after_ms(interval));
     }
 
     /// What a partition told us.
@@ -322,7 +342,11 @@ impl Core {
         let mut moved = false;
         for event in events.drain(..) {
             match event {
-                PartitionEvent::Ready { clean, bytes_scanned, bytes_cut } => {
+                PartitionEvent::Ready {
+                    clean,
+                    bytes_scanned,
+                    bytes_cut,
+                } => {
                     self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
                     self.measurements.logs.recovery_cut_bytes += bytes_cut;
                     self.opened(slot, clean, effects);
@@ -365,8 +389,14 @@ impl Core {
 
     /// The slots of one topic's partitions.
     pub(super) fn slots_of(&self, topic: TopicId) -> Vec<Slot> {
-        let at = |partition| TopicPartition { topic, partition: PartitionIndex(partition) };
-        self.by_id.range(at(0)..=at(i32::MAX)).map(|(_, slot)| *slot).collect()
+        let at = |partition| TopicPartition {
+            topic,
+            partition: PartitionIndex(partition),
+        };
+        self.by_id
+            .range(at(0)..=at(i32::MAX))
+            .map(|(_, slot)| *slot)
+            .collect()
     }
 
     pub(super) fn insert(&mut self, partition: Partition) {
@@ -452,10 +482,16 @@ impl Core {
 
     fn measure(&mut self) -> crate::obs::CoreSnapshot {
         let holdings = &mut self.measurements.holdings;
-        let all = || self.by_id.values().filter_map(|slot| self.partitions.get(*slot));
+        let all = || {
+            self.by_id
+                .values()
+                .filter_map(|slot| self.partitions.get(*slot))
+        };
         holdings.partitions = self.by_id.len() as u64;
         holdings.leaders = all().filter(|partition| partition.is_ready()).count() as u64;
-        holdings.offline = all().filter(|partition| partition.fault().is_some()).count() as u64;
+        holdings.offline = all()
+            .filter(|partition| partition.fault().is_some())
+            .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.snapshot()
@@ -473,7 +509,9 @@ impl Core {
 
     /// All partitions that are served, for the simulator's invariants.
     pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
-        self.by_id.values().filter_map(|slot| self.partitions.get(*slot))
+        self.by_id
+            .values()
+            .filter_map(|slot| self.partitions.get(*slot))
     }
 }
 

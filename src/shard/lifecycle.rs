@@ -87,7 +87,10 @@ impl Core {
     ) {
         match record {
             Record::Partition(partition) => {
-                let id = TopicPartition { topic: partition.topic, partition: partition.partition };
+                let id = TopicPartition {
+                    topic: partition.topic,
+                    partition: partition.partition,
+                };
                 self.create(id);
             }
             Record::RemoveTopic { id } => {
@@ -96,19 +99,21 @@ impl Core {
                     deleting.insert(slot);
                 }
             }
-            Record::Config { resource_type, resource_name, .. } => {
-                match Resource::from_kafka(*resource_type, resource_name) {
-                    Some(Resource::Topic(name)) => {
-                        if let Some(id) = self.image.topic(&name).map(|topic| topic.id) {
-                            self.reconfigure(self.slots_of(id));
-                        }
+            Record::Config {
+                resource_type,
+                resource_name,
+                ..
+            } => match Resource::from_kafka(*resource_type, resource_name) {
+                Some(Resource::Topic(name)) => {
+                    if let Some(id) = self.image.topic(&name).map(|topic| topic.id) {
+                        self.reconfigure(self.slots_of(id));
                     }
-                    Some(Resource::Broker(_) | Resource::BrokerDefault) => {
-                        self.reconfigure(self.slots());
-                    }
-                    None => {}
                 }
-            }
+                Some(Resource::Broker(_) | Resource::BrokerDefault) => {
+                    self.reconfigure(self.slots());
+                }
+                None => {}
+            },
             Record::PartitionChange(change) => self.reconfigure(self.slots_of(change.topic)),
             Record::RegisterBroker(_)
             | Record::UnregisterBroker { .. }
@@ -127,7 +132,10 @@ impl Core {
         for topic in image.topics() {
             let settings = self.topic_settings(topic);
             for index in 0..topic.partitions.len() as i32 {
-                let id = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+                let id = TopicPartition {
+                    topic: topic.id,
+                    partition: PartitionIndex(index),
+                };
                 if !self.owns(id) {
                     continue;
                 }
@@ -135,7 +143,9 @@ impl Core {
                 let name = directory_name(&topic.name, id.partition);
                 match directories.get(&name) {
                     Some(disk) => {
-                        self.lifecycle.to_open.push_back((id, FilePath::new(*disk, &name)));
+                        self.lifecycle
+                            .to_open
+                            .push_back((id, FilePath::new(*disk, &name)));
                     }
                     None => {
                         self.insert_new(topic, id, &settings);
@@ -171,9 +181,20 @@ impl Core {
         let directory = FilePath::new(disk as u16, &directory_name(&topic.name, id.partition));
         let settings = self.partition_settings(id, settings);
         let slot = self.partitions.next_slot();
-        let log =
-            Log::new(directory, slot.0, id.topic, settings.log.clone(), self.setup.pool.clone());
-        self.insert(Partition::new(id, log, leader_epoch(topic, id), settings, true));
+        let log = Log::new(
+            directory,
+            slot.0,
+            id.topic,
+            settings.log.clone(),
+            self.setup.pool.clone(),
+        );
+        self.insert(Partition::new(
+            id,
+            log,
+            leader_epoch(topic, id),
+            settings,
+            true,
+        ));
     }
 
     fn open_more(&mut self, effects: &mut Effects) {
@@ -197,7 +218,13 @@ impl Core {
                 &mut effects.disk,
             );
             self.lifecycle.opening.insert(slot);
-            self.insert(Partition::new(id, log, leader_epoch(topic, id), settings, false));
+            self.insert(Partition::new(
+                id,
+                log,
+                leader_epoch(topic, id),
+                settings,
+                false,
+            ));
         }
     }
 
@@ -220,7 +247,9 @@ impl Core {
 
     pub(super) fn fenced(&mut self, slot: Slot, fault: log::Fault, effects: &mut Effects) {
         self.fail_deletions(slot, Refusal::Fenced, effects);
-        effects.faults.push((self.partitions.get(slot).map(Partition::id), fault));
+        effects
+            .faults
+            .push((self.partitions.get(slot).map(Partition::id), fault));
         self.opened(slot, false, effects);
         self.closed(slot, effects);
         // A log that cannot even be deleted: its directory is found and removed at the next start.
@@ -255,7 +284,9 @@ impl Core {
         while let Some((version, deleting)) = self.lifecycle.applying.front()
             && deleting.is_empty()
         {
-            effects.peers.push((CoreId(0), PeerMessage::Applied(*version)));
+            effects
+                .peers
+                .push((CoreId(0), PeerMessage::Applied(*version)));
             self.lifecycle.applying.pop_front();
         }
     }
@@ -263,8 +294,12 @@ impl Core {
     fn reconfigure(&mut self, slots: Vec<Slot>) {
         let image = self.image.clone();
         for slot in slots {
-            let Some(id) = self.partitions.get(slot).map(Partition::id) else { continue };
-            let Some(topic) = image.topic_by_id(id.topic) else { continue };
+            let Some(id) = self.partitions.get(slot).map(Partition::id) else {
+                continue;
+            };
+            let Some(topic) = image.topic_by_id(id.topic) else {
+                continue;
+            };
             let settings = self.partition_settings(id, &self.topic_settings(topic));
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.set_settings(settings);
@@ -313,7 +348,8 @@ impl Core {
                 compacted: topic.cleanup_policy.compact,
                 produce_version: 0,
                 origin: Origin::Client,
-                decompressed_bytes_max: DECOMPRESSED_BYTES_MAX.max(topic.max_message_bytes as usize),
+                decompressed_bytes_max: DECOMPRESSED_BYTES_MAX
+                    .max(topic.max_message_bytes as usize),
             },
             deletable: topic.cleanup_policy.delete,
             producer_expiration: Duration::from_millis(
@@ -360,7 +396,11 @@ impl Core {
 
     /// Reports the end once all logs are closed.
     pub(super) fn finish_stop(&mut self, effects: &mut Effects) {
-        let done = self.lifecycle.closing.as_ref().is_some_and(BTreeSet::is_empty);
+        let done = self
+            .lifecycle
+            .closing
+            .as_ref()
+            .is_some_and(BTreeSet::is_empty);
         if !done || self.lifecycle.stopped {
             return;
         }
@@ -375,7 +415,9 @@ impl Core {
 }
 
 fn leader_epoch(topic: &Topic, id: TopicPartition) -> LeaderEpoch {
-    topic.partition(id.partition).map_or(LeaderEpoch(0), |partition| partition.leader_epoch)
+    topic
+        .partition(id.partition)
+        .map_or(LeaderEpoch(0), |partition| partition.leader_epoch)
 }
 
 fn compression(config: CompressionConfig) -> Compression {

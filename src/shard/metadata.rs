@@ -161,7 +161,9 @@ impl Metadata {
     /// for it. An error is a log that cannot be believed.
     fn replay(&mut self, disk: &mut Vec<DiskOp>) -> Result<bool, String> {
         loop {
-            let Stage::Replaying(from) = self.stage else { return Ok(true) };
+            let Stage::Replaying(from) = self.stage else {
+                return Ok(true);
+            };
             let end = self.log.committed_end();
             if from >= end {
                 return Ok(true);
@@ -170,7 +172,9 @@ impl Metadata {
                 Read::Slices(slices) => {
                     let mut next = from;
                     for slice in &slices {
-                        let Slice::Memory(bytes) = slice else { continue };
+                        let Slice::Memory(bytes) = slice else {
+                            continue;
+                        };
                         next = self.replay_batches(bytes, next)?;
                     }
                     if next <= from {
@@ -230,23 +234,37 @@ impl Metadata {
     /// removed, strays renamed. Returns how many operations that takes.
     fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
         let mut operations = 0;
-        let id = OpId { owner: BOOT_OWNER, sequence: u32::from(self.disks) };
+        let id = OpId {
+            owner: BOOT_OWNER,
+            sequence: u32::from(self.disks),
+        };
         for entry in entries.iter().filter(|entry| entry.is_directory) {
             let path = FilePath::new(disk, &entry.name);
             if entry.name == METADATA_DIRECTORY || entry.name.ends_with(STRAY_SUFFIX) {
                 continue;
             }
             if entry.name.ends_with(DELETED_SUFFIX) {
-                out.push(DiskOp::RemoveDirectory { id, directory: path });
+                out.push(DiskOp::RemoveDirectory {
+                    id,
+                    directory: path,
+                });
                 operations += 1;
                 continue;
             }
-            let Some((topic, partition)) = parse_directory_name(&entry.name) else { continue };
-            let live = self.image.topic(topic).and_then(|topic| topic.partition(partition));
+            let Some((topic, partition)) = parse_directory_name(&entry.name) else {
+                continue;
+            };
+            let live = self
+                .image
+                .topic(topic)
+                .and_then(|topic| topic.partition(partition));
             if live.is_some() {
                 self.directories.insert(entry.name.clone(), disk);
             } else if self.deleted_names.contains(topic) {
-                out.push(DiskOp::RemoveDirectory { id, directory: path });
+                out.push(DiskOp::RemoveDirectory {
+                    id,
+                    directory: path,
+                });
                 operations += 1;
             } else {
                 let to = FilePath::new(disk, &format!("{}{STRAY_SUFFIX}", entry.name));
@@ -261,15 +279,21 @@ impl Metadata {
 impl Core {
     /// The outcome of one of the metadata log's operations.
     pub(super) fn metadata_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         let mut events = std::mem::take(&mut metadata.log_events);
-        metadata.log.handle_disk(now, done, &mut effects.disk, &mut events);
+        metadata
+            .log
+            .handle_disk(now, done, &mut effects.disk, &mut events);
         self.metadata_events(now, &mut events, effects);
         self.schedule_metadata();
     }
 
     pub(super) fn tick_metadata(&mut self, now: Now, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         let mut events = std::mem::take(&mut metadata.log_events);
         metadata.log.tick(now, &mut effects.disk, &mut events);
         self.metadata_events(now, &mut events, effects);
@@ -277,20 +301,21 @@ impl Core {
     }
 
     fn schedule_metadata(&mut self) {
-        match self.metadata.as_ref().and_then(|metadata| metadata.log.next_deadline()) {
+        match self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.log.next_deadline())
+        {
             Some(at) => self.timers.set(Timer::Metadata, at),
             None => self.timers.cancel(&Timer::Metadata),
         }
     }
 
-    fn metadata_events(
-        &mut self,
-        now: Now,
-        events: &mut Vec<log::Event>,
-        effects: &mut Effects,
-    ) {
+    fn metadata_events(&mut self, now: Now, events: &mut Vec<log::Event>, effects: &mut Effects) {
         for event in events.drain(..) {
-            let Some(metadata) = &mut self.metadata else { return };
+            let Some(metadata) = &mut self.metadata else {
+                return;
+            };
             match event {
                 log::Event::Ready { .. } => {
                     metadata.stage = Stage::Replaying(metadata.log.start_offset());
@@ -299,7 +324,9 @@ impl Core {
                 log::Event::Filled => self.replay_metadata(effects),
                 log::Event::Committed => self.metadata_committed(now, effects),
                 log::Event::CheckpointWanted => {
-                    metadata.log.checkpoint(bytes::Bytes::new(), &mut effects.disk);
+                    metadata
+                        .log
+                        .checkpoint(bytes::Bytes::new(), &mut effects.disk);
                 }
                 log::Event::Closed => {
                     metadata.closed = true;
@@ -320,14 +347,22 @@ impl Core {
     }
 
     fn replay_metadata(&mut self, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         match metadata.replay(&mut effects.disk) {
             Ok(false) => {}
             Ok(true) => {
                 metadata.stage = Stage::SortingOut(usize::from(metadata.disks));
                 for disk in 0..metadata.disks {
-                    let id = OpId { owner: BOOT_OWNER, sequence: u32::from(disk) };
-                    effects.disk.push(DiskOp::List { id, directory: FilePath::new(disk, "") });
+                    let id = OpId {
+                        owner: BOOT_OWNER,
+                        sequence: u32::from(disk),
+                    };
+                    effects.disk.push(DiskOp::List {
+                        id,
+                        directory: FilePath::new(disk, ""),
+                    });
                 }
             }
             Err(why) => {
@@ -339,8 +374,12 @@ impl Core {
 
     /// The outcome of something core 0 did before its first image.
     pub(super) fn boot_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
-        let Stage::SortingOut(outstanding) = metadata.stage else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
+        let Stage::SortingOut(outstanding) = metadata.stage else {
+            return;
+        };
         let mut outstanding = outstanding - 1;
         match done.result {
             Ok(DiskOutput::Entries(entries)) => {
@@ -365,7 +404,9 @@ impl Core {
     /// into the log, and the first image goes out.
     fn begin_serving(&mut self, now: Now, effects: &mut Effects) {
         let registration = self.setup.registration.clone();
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         if metadata.closing {
             // Told to stop before it could serve: its log takes no records any more.
             return;
@@ -378,7 +419,9 @@ impl Core {
     }
 
     fn first_image(&mut self, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         metadata.version = 1;
         let directories = Arc::new(std::mem::take(&mut metadata.directories));
         let image = Arc::new(metadata.image.clone());
@@ -407,7 +450,12 @@ impl Core {
     }
 
     pub(super) fn want_producer_ids(&mut self, now: Now, core: CoreId, effects: &mut Effects) {
-        self.enqueue_control(now, Asker::Core(core), ControlRequest::AllocateProducerIds, effects);
+        self.enqueue_control(
+            now,
+            Asker::Core(core),
+            ControlRequest::AllocateProducerIds,
+            effects,
+        );
     }
 
     fn enqueue_control(
@@ -429,7 +477,9 @@ impl Core {
 
     /// Takes requests from the queue until one has records that must become durable first.
     fn decide(&mut self, now: Now, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         while metadata.stage == Stage::Serving
             && metadata.version > 0
             && metadata.committing.is_none()
@@ -446,9 +496,13 @@ impl Core {
 
     /// The metadata log's committed end moved.
     fn metadata_committed(&mut self, now: Now, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         let committed = metadata.log.committed_end();
-        let Some(commit) = metadata.committing.take_if(|commit| commit.last_offset < committed)
+        let Some(commit) = metadata
+            .committing
+            .take_if(|commit| commit.last_offset < committed)
         else {
             return;
         };
@@ -472,7 +526,9 @@ impl Core {
     }
 
     fn next_image(&mut self, commit: Commit, removed: Vec<TopicId>, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else { return };
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         metadata.version += 1;
         let version = metadata.version;
         let image = Arc::new(metadata.image.clone());
@@ -490,18 +546,22 @@ impl Core {
         }
         let missing = (0..metadata.cores).map(CoreId).collect();
         let (asker, reply) = (commit.asker, commit.reply);
-        metadata.rounds.insert(version, Round { asker, reply, removed, missing });
+        metadata.rounds.insert(
+            version,
+            Round {
+                asker,
+                reply,
+                removed,
+                missing,
+            },
+        );
     }
 
     /// A core has taken an image.
-    pub(super) fn applied(
-        &mut self,
-        now: Now,
-        core: CoreId,
-        version: u64,
-        effects: &mut Effects,
-    ) {
-        let Some(metadata) = &mut self.metadata else { return };
+    pub(super) fn applied(&mut self, now: Now, core: CoreId, version: u64, effects: &mut Effects) {
+        let Some(metadata) = &mut self.metadata else {
+            return;
+        };
         let Some(round) = metadata.rounds.get_mut(&version) else {
             // The first image has no round: changes may be decided once it is out.
             self.decide(now, effects);
@@ -556,7 +616,9 @@ fn answer(asker: Asker, reply: ControlReply, effects: &mut Effects) {
                 ControlReply::ProducerIds { first, count } => (first, count),
                 _ => (ProducerId(-1), 0),
             };
-            effects.peers.push((core, PeerMessage::ProducerIds { first, count }));
+            effects
+                .peers
+                .push((core, PeerMessage::ProducerIds { first, count }));
         }
         Asker::Start => {}
     }

@@ -17,9 +17,9 @@ mod tests;
 
 pub use self::core::{Core, Setup};
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
-pub use metadata::METADATA_DIRECTORY;
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, ReadQuery,
     ReadRequest, ReadResult, Reply, Request, Ticket,
 };
+pub use metadata::METADATA_DIRECTORY;

@@ -33,7 +33,12 @@ impl Core {
     }
 
     /// The controller has given a block: `count` ids from `first` on; 0 when it could not.
-    pub(super) fn producer_ids_given(&mut self, first: ProducerId, count: u32, effects: &mut Effects) {
+    pub(super) fn producer_ids_given(
+        &mut self,
+        first: ProducerId,
+        count: u32,
+        effects: &mut Effects,
+    ) {
         self.producer_ids.asked = false;
         if count == 0 {
             for ticket in self.producer_ids.waiting.drain(..) {
@@ -52,12 +57,16 @@ impl Core {
         while ids.next < ids.end
             && let Some(ticket) = ids.waiting.pop_front()
         {
-            effects.replies.push((ticket, Reply::ProducerId(Ok(ProducerId(ids.next)))));
+            effects
+                .replies
+                .push((ticket, Reply::ProducerId(Ok(ProducerId(ids.next)))));
             ids.next += 1;
         }
         if !ids.waiting.is_empty() && !ids.asked {
             ids.asked = true;
-            effects.peers.push((CoreId(0), PeerMessage::WantProducerIds));
+            effects
+                .peers
+                .push((CoreId(0), PeerMessage::WantProducerIds));
         }
     }
 }

@@ -60,7 +60,10 @@ impl Jobs {
 
     /// The jobs that wait for this partition.
     pub(super) fn waiting_for(&self, slot: Slot) -> Vec<u64> {
-        self.by_slot.get(&slot).map(|jobs| jobs.iter().copied().collect()).unwrap_or_default()
+        self.by_slot
+            .get(&slot)
+            .map(|jobs| jobs.iter().copied().collect())
+            .unwrap_or_default()
     }
 }
 
@@ -82,7 +85,9 @@ impl Core {
         request: ReadRequest,
         effects: &mut Effects,
     ) {
-        self.measurements.fetch.passed(FetchStage::Queue, now.mono.since(request.received));
+        self.measurements
+            .fetch
+            .passed(FetchStage::Queue, now.mono.since(request.received));
         self.run(now, ticket, Work::Read(request), false, effects);
     }
 
@@ -98,27 +103,24 @@ impl Core {
 
     /// Runs a waiting job again: its partition moved, its deadline came, or it is to hurry.
     pub(super) fn run_again(&mut self, now: Now, number: u64, effects: &mut Effects) {
-        let Some(job) = self.jobs.take(number) else { return };
+        let Some(job) = self.jobs.take(number) else {
+            return;
+        };
         self.timers.cancel(&Timer::Job(number));
         self.run(now, job.ticket, job.work, job.hurried, effects);
     }
 
     pub(super) fn cancel(&mut self, now: Now, ticket: Ticket, effects: &mut Effects) {
-        let Some(number) = self.jobs.by_ticket.get(&ticket).copied() else { return };
+        let Some(number) = self.jobs.by_ticket.get(&ticket).copied() else {
+            return;
+        };
         if let Some(job) = self.jobs.jobs.get_mut(&number) {
             job.hurried = true;
         }
         self.run_again(now, number, effects);
     }
 
-    fn run(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        work: Work,
-        hurried: bool,
-        effects: &mut Effects,
-    ) {
+    fn run(&mut self, now: Now, ticket: Ticket, work: Work, hurried: bool, effects: &mut Effects) {
         match work {
             Work::Read(request) => {
                 let found = self.try_read(&request, &mut effects.disk);
@@ -143,13 +145,14 @@ impl Core {
                     self.timers.set(Timer::Job(number), deadline);
                 }
             }
-            Work::ListOffsets(queries) => match self.try_list_offsets(&queries, &mut effects.disk)
-            {
-                Ok(found) => effects.replies.push((ticket, Reply::ListOffsets(found))),
-                Err(watched) => {
-                    self.park(ticket, Work::ListOffsets(queries), hurried, watched);
+            Work::ListOffsets(queries) => {
+                match self.try_list_offsets(&queries, &mut effects.disk) {
+                    Ok(found) => effects.replies.push((ticket, Reply::ListOffsets(found))),
+                    Err(watched) => {
+                        self.park(ticket, Work::ListOffsets(queries), hurried, watched);
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -160,7 +163,15 @@ impl Core {
             self.jobs.watch(number, *slot);
         }
         self.jobs.by_ticket.insert(ticket, number);
-        self.jobs.jobs.insert(number, Job { ticket, work, hurried, watched });
+        self.jobs.jobs.insert(
+            number,
+            Job {
+                ticket,
+                work,
+                hurried,
+                watched,
+            },
+        );
         self.measurements.fetch.waits += 1;
         number
     }
@@ -176,7 +187,9 @@ impl Core {
             let slot = self.slot(query.partition);
             let Some(partition) = slot.and_then(|slot| self.partitions.get_mut(slot)) else {
                 found.urgent = true;
-                found.results.push(refused(Refusal::NotLeader, LeaderEpoch(-1)));
+                found
+                    .results
+                    .push(refused(Refusal::NotLeader, LeaderEpoch(-1)));
                 continue;
             };
             let left = request.max_bytes.saturating_sub(found.bytes);
@@ -211,7 +224,11 @@ impl Core {
                 Err(refusal) => answers.push(Err(refusal)),
             }
         }
-        if filling.is_empty() { Ok(answers) } else { Err(filling) }
+        if filling.is_empty() {
+            Ok(answers)
+        } else {
+            Err(filling)
+        }
     }
 }
 
@@ -289,7 +306,9 @@ fn diverging(partition: &Partition, query: &ReadQuery) -> Option<(LeaderEpoch, O
         return None;
     }
     let unknown = (LeaderEpoch(-1), Offset(-1));
-    let (epoch, end) = partition.epoch_end(query.last_fetched_epoch).unwrap_or(unknown);
+    let (epoch, end) = partition
+        .epoch_end(query.last_fetched_epoch)
+        .unwrap_or(unknown);
     (epoch < query.last_fetched_epoch || end < query.offset).then_some((epoch, end))
 }
 
@@ -300,7 +319,11 @@ fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, R
         return Err(Refusal::NotLeader);
     }
     partition.check_epoch(query.current_leader_epoch)?;
-    let at = |offset: Offset, leader_epoch| FoundOffset { offset, timestamp: -1, leader_epoch };
+    let at = |offset: Offset, leader_epoch| FoundOffset {
+        offset,
+        timestamp: -1,
+        leader_epoch,
+    };
     let epoch = partition.leader_epoch();
     let lookup = match query.spec {
         OffsetSpec::Earliest => return Ok(Ok(at(partition.log_start(), epoch))),
@@ -310,9 +333,15 @@ fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, R
         OffsetSpec::AtOrAfter(timestamp) => partition.offset_for_timestamp(timestamp),
     };
     Ok(match lookup {
-        Lookup::Found { offset, timestamp, leader_epoch } => {
-            Ok(FoundOffset { offset, timestamp, leader_epoch })
-        }
+        Lookup::Found {
+            offset,
+            timestamp,
+            leader_epoch,
+        } => Ok(FoundOffset {
+            offset,
+            timestamp,
+            leader_epoch,
+        }),
         Lookup::None => Ok(at(Offset(-1), LeaderEpoch(-1))),
         Lookup::Fill(range) => Err(range),
     })

@@ -39,7 +39,9 @@ impl Core {
                 answers.push(Some(Err(Refusal::NotLeader)));
                 continue;
             };
-            let Some(partition) = self.partitions.get_mut(slot) else { continue };
+            let Some(partition) = self.partitions.get_mut(slot) else {
+                continue;
+            };
             answers.push(match partition.delete_records(offset, &mut effects.disk) {
                 Err(refusal) => Some(Err(refusal)),
                 Ok(None) => Some(Ok(partition.log_start())),
@@ -50,7 +52,9 @@ impl Core {
                 }
             });
         }
-        self.deletions.pending.insert(number, Pending { ticket, answers });
+        self.deletions
+            .pending
+            .insert(number, Pending { ticket, answers });
         self.answer_deletion(number, effects);
     }
 
@@ -61,7 +65,10 @@ impl Core {
         offset: Offset,
         effects: &mut Effects,
     ) {
-        let start = self.partitions.get(slot).map_or(offset, |partition| partition.log_start());
+        let start = self
+            .partitions
+            .get(slot)
+            .map_or(offset, |partition| partition.log_start());
         self.settle_deletions(slot, Some(offset), Ok(start), effects);
     }
 
@@ -77,9 +84,12 @@ impl Core {
         answer: Result<Offset, Refusal>,
         effects: &mut Effects,
     ) {
-        let Some(waiting) = self.deletions.waiting.get_mut(&slot) else { return };
-        let settled: Vec<_> =
-            waiting.extract_if(.., |(wanted, ..)| upto.is_none_or(|upto| *wanted <= upto)).collect();
+        let Some(waiting) = self.deletions.waiting.get_mut(&slot) else {
+            return;
+        };
+        let settled: Vec<_> = waiting
+            .extract_if(.., |(wanted, ..)| upto.is_none_or(|upto| *wanted <= upto))
+            .collect();
         if waiting.is_empty() {
             self.deletions.waiting.remove(&slot);
         }
@@ -98,7 +108,9 @@ impl Core {
         }
         if let Some(pending) = self.deletions.pending.remove(&number) {
             let answers = pending.answers.into_iter().flatten().collect();
-            effects.replies.push((pending.ticket, Reply::DeleteRecords(answers)));
+            effects
+                .replies
+                .push((pending.ticket, Reply::DeleteRecords(answers)));
         }
     }
 
@@ -106,7 +118,9 @@ impl Core {
         let slot = self.slot(query.partition).ok_or(Refusal::NotLeader)?;
         let partition = self.partitions.get(slot).ok_or(Refusal::NotLeader)?;
         partition.check_epoch(query.current_leader_epoch)?;
-        Ok(partition.epoch_end(query.epoch).unwrap_or((LeaderEpoch(-1), Offset(-1))))
+        Ok(partition
+            .epoch_end(query.epoch)
+            .unwrap_or((LeaderEpoch(-1), Offset(-1))))
     }
 
     pub(super) fn describe_producers(
@@ -115,15 +129,18 @@ impl Core {
     ) -> Result<Vec<ProducerDescription>, Refusal> {
         let slot = self.slot(id).ok_or(Refusal::NotLeader)?;
         let partition = self.partitions.get(slot).ok_or(Refusal::NotLeader)?;
-        let described = partition.producers().iter().map(|(id, state)| ProducerDescription {
-            id,
-            epoch: state.epoch,
-            last_sequence: state
-                .batches
-                .back()
-                .map_or(crate::base::Sequence(-1), |batch| batch.last_sequence),
-            last_timestamp: state.last_timestamp,
-        });
+        let described = partition
+            .producers()
+            .iter()
+            .map(|(id, state)| ProducerDescription {
+                id,
+                epoch: state.epoch,
+                last_sequence: state
+                    .batches
+                    .back()
+                    .map_or(crate::base::Sequence(-1), |batch| batch.last_sequence),
+                last_timestamp: state.last_timestamp,
+            });
         Ok(described.collect())
     }
 }

@@ -113,12 +113,12 @@ impl<'a> Layers<'a> {
     /// The value of a topic config in force, as text, in the topic config's unit.
     pub fn topic_value(&self, row: &Definition, overrides: Option<&Configs>) -> Option<String> {
         let set = overrides.and_then(|configs| configs.get(row.name)).cloned();
-        set.or_else(|| self.from_twins(row).0)
+        set.or_else(|| self.behind(row).0)
     }
 
     /// The value and the source of a topic config that the topic does not set: the first broker
     /// config behind it that is set at all, whatever the layer (ms before minutes before hours).
-    fn from_twins(&self, row: &Definition) -> (Option<String>, Source) {
+    fn behind(&self, row: &Definition) -> (Option<String>, Source) {
         let set = row.twins.iter().find_map(|twin| {
             let (source, value) = self.places(twin.name).first().copied()?;
             (source != Source::Default).then(|| (converted(twin, value), source))
@@ -147,7 +147,7 @@ impl<'a> Layers<'a> {
         }
         let (value, source) = match set {
             Some(value) => (Some(value.clone()), Source::Topic),
-            None => self.from_twins(row),
+            None => self.behind(row),
         };
         ConfigEntry {
             definition: row,

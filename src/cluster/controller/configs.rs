@@ -1,6 +1,6 @@
 //! Changes of configs (apache/kafka `ConfigurationControlManager`, KIP-339).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::configs::{
     ConfigError, Definition, Update, broker_config, parse_broker, parse_topic, topic_config,
@@ -19,11 +19,20 @@ impl Controller {
         image: &Image,
     ) -> Decision {
         let mut records = Vec::new();
+        let mut times: BTreeMap<&Resource, usize> = BTreeMap::new();
+        for resource in changes
+            .iter()
+            .filter_map(|change| change.resource.as_ref().ok())
+        {
+            *times.entry(resource).or_default() += 1;
+        }
         let results = changes.iter().map(|change| {
-            let same = |other: &&ConfigChange| {
-                change.resource.is_ok() && other.resource == change.resource
-            };
-            if changes.iter().filter(same).count() > 1 {
+            let times = change
+                .resource
+                .as_ref()
+                .ok()
+                .and_then(|resource| times.get(resource));
+            if times.is_some_and(|times| *times > 1) {
                 let message = "Each resource must appear at most once.";
                 return Err(Refused::new(ErrorCode::InvalidRequest, message));
             }
@@ -35,20 +44,32 @@ impl Controller {
         if validate_only {
             records.clear();
         }
-        Decision { records, reply: ControlReply::AlterConfigs(results) }
+        Decision {
+            records,
+            reply: ControlReply::AlterConfigs(results),
+        }
     }
 
     fn alter_config(&self, change: &ConfigChange, image: &Image) -> Result<Vec<Record>, Refused> {
         let invalid = |message: String| Refused::new(ErrorCode::InvalidRequest, message);
-        let resource = change.resource.as_ref().map_err(|why| invalid(why.clone()))?;
+        let resource = change
+            .resource
+            .as_ref()
+            .map_err(|why| invalid(why.clone()))?;
         self.check_resource(resource, image)?;
         let empty = Configs::new();
         let before = image.configs(resource).unwrap_or(&empty);
-        let mut after = if change.replace { Configs::new() } else { before.clone() };
+        let mut after = if change.replace {
+            Configs::new()
+        } else {
+            before.clone()
+        };
         let mut seen = BTreeSet::new();
         for (name, operation) in &change.operations {
             if !seen.insert(name) {
-                return Err(invalid(format!("Error due to duplicate config keys: {name}")));
+                return Err(invalid(format!(
+                    "Error due to duplicate config keys: {name}"
+                )));
             }
             self.operate(resource, name, operation, &mut after, image)?;
         }
@@ -60,7 +81,9 @@ impl Controller {
             name: name.clone(),
             value: value.cloned(),
         };
-        let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+        let set = after
+            .iter()
+            .filter(|(name, value)| before.get(*name) != Some(value));
         let cleared = before.keys().filter(|name| !after.contains_key(*name));
         let set = set.map(|(name, value)| record(name, Some(value)));
         Ok(set.chain(cleared.map(|name| record(name, None))).collect())
@@ -68,13 +91,20 @@ impl Controller {
 
     fn check_resource(&self, resource: &Resource, image: &Image) -> Result<(), Refused> {
         match resource {
+            Resource::Topic(name) if name.is_empty() => Err(Refused::new(
+                ErrorCode::InvalidRequest,
+                "Default topic resources are not allowed.",
+            )),
             Resource::Topic(name) if image.topic(name).is_none() => Err(Refused::new(
                 ErrorCode::UnknownTopicOrPartition,
                 format!("The topic '{name}' does not exist."),
             )),
-            Resource::Broker(id) if !image.brokers().contains_key(id) => Err(Refused::new(
+            Resource::Broker(id) if *id != self.broker => Err(Refused::new(
                 ErrorCode::InvalidRequest,
-                format!("No broker with id {id} is registered."),
+                format!(
+                    "Unexpected broker id, expected {}, but received {id}",
+                    self.broker
+                ),
             )),
             Resource::Topic(_) | Resource::Broker(_) | Resource::BrokerDefault => Ok(()),
         }
@@ -90,8 +120,8 @@ impl Controller {
     ) -> Result<(), Refused> {
         let row = definition(resource, name);
         let null = || {
-            let message = format!("Null value not supported for config: {name}");
-            Refused::new(ErrorCode::InvalidConfig, message)
+            let message = format!("Null value not supported for : {name}");
+            Refused::new(ErrorCode::InvalidRequest, message)
         };
         match operation {
             ConfigOperation::Set(value) => {
@@ -107,6 +137,7 @@ impl Controller {
                     let message = format!("Can't append or subtract: {name} is not a list.");
                     return Err(Refused::new(ErrorCode::InvalidConfig, message));
                 };
+                check_size(value)?;
                 let current = match configs.get(name) {
                     Some(set) => set.clone(),
                     None => self.in_force(resource, row, image),
@@ -137,6 +168,7 @@ impl Controller {
         image: &Image,
     ) -> Result<(), Refused> {
         let refused = |error: ConfigError| Refused::new(ErrorCode::InvalidConfig, error.why);
+        after.values().try_for_each(|value| check_size(value))?;
         match resource {
             Resource::Topic(_) => {
                 for (name, value) in after {
@@ -158,6 +190,20 @@ impl Controller {
     }
 }
 
+/// The longest value of a config, in bytes.
+const VALUE_BYTES_MAX: usize = 32_767;
+
+/// Refuses a value that is too long to be kept in the metadata.
+pub(super) fn check_size(value: &str) -> Result<(), Refused> {
+    let size = value.len();
+    if size <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("A config's value has {size} bytes, at most {VALUE_BYTES_MAX} are allowed.");
+    Err(Refused::new(ErrorCode::InvalidConfig, message))
+}
+
 fn definition(resource: &Resource, name: &str) -> Option<&'static Definition> {
     match resource {
         Resource::Topic(_) => topic_config(name),
@@ -168,7 +214,9 @@ fn definition(resource: &Resource, name: &str) -> Option<&'static Definition> {
 /// Broker configs that only a restart changes are refused, and per-broker ones for the default
 /// (apache/kafka `DynamicBrokerConfig`).
 fn check_dynamic(resource: &Resource, name: &str) -> Result<(), Refused> {
-    let Some(row) = broker_config(name) else { return Ok(()) };
+    let Some(row) = broker_config(name) else {
+        return Ok(());
+    };
     let message = match (row.update, resource) {
         (Update::ReadOnly, _) => format!("Cannot update these configs dynamically: Set({name})"),
         (Update::PerBroker, Resource::BrokerDefault) => {
@@ -183,7 +231,10 @@ fn check_dynamic(resource: &Resource, name: &str) -> Result<(), Refused> {
 /// taken out.
 fn edited(current: &str, value: &str, append: bool) -> String {
     let items = |text: &str| -> Vec<String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         parts.map(str::to_owned).collect()
     };
     let mut list = items(current);

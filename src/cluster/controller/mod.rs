@@ -5,7 +5,6 @@ mod configs;
 mod request;
 mod topics;
 
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use crate::protocol::ErrorCode;
 
 use super::configs::{Layers, StaticConfigs};
 use super::image::Image;
-use super::records::{Record, RegisterBroker};
+use super::records::{BrokerFeature, Record, RegisterBroker};
 
 pub use request::{
-    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, FeatureUpdate,
-    MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
+    ConfigChange, ConfigOperation, ControlReply, ControlRequest, CreatedTopic, DeletedTopic,
+    FeatureUpdate, MorePartitions, NewTopic, Refused, TopicKey, UpgradeType,
 };
 
 /// How many producer ids a core is given at a time (apache/kafka `ProducerIdsBlock`).
@@ -53,44 +52,94 @@ pub struct Controller {
 impl Controller {
     /// The controller on `broker`, which was started with `statics`; `random` makes topic ids.
     pub fn new(broker: BrokerId, statics: Arc<StaticConfigs>, random: Prng) -> Controller {
-        Controller { broker, statics, random, deleting: BTreeSet::new() }
+        Controller {
+            broker,
+            statics,
+            random,
+            deleting: BTreeSet::new(),
+        }
     }
 
-    /// What a broker that starts has to say: features on its very first start, and itself.
+    /// What a broker that starts has to say: features on its very first start, and itself with the
+    /// features that it supports.
     pub fn start(&mut self, registration: RegisterBroker, image: &Image) -> Decision {
         let mut records = Vec::new();
         if image.features().is_empty() {
             for (name, _, highest) in FEATURES {
-                records.push(Record::FeatureLevel { name: name.to_owned(), level: highest });
+                records.push(Record::FeatureLevel {
+                    name: name.to_owned(),
+                    level: highest,
+                });
             }
         }
+        let features = FEATURES.map(|(name, min, max)| BrokerFeature {
+            name: name.into(),
+            min,
+            max,
+        });
+        let registration = RegisterBroker {
+            features: features.into(),
+            ..registration
+        };
         records.push(Record::RegisterBroker(registration));
-        Decision { records, reply: ControlReply::Started }
+        Decision {
+            records,
+            reply: ControlReply::Started,
+        }
     }
 
     /// Decides one request.
     pub fn handle(&mut self, _now: Now, request: &ControlRequest, image: &Image) -> Decision {
         match request {
-            ControlRequest::CreateTopics { topics, validate_only } => {
-                self.create_topics(topics, *validate_only, image)
-            }
+            ControlRequest::CreateTopics {
+                topics,
+                validate_only,
+            } => self.create_topics(topics, *validate_only, image),
             ControlRequest::DeleteTopics(topics) => self.delete_topics(topics, image),
-            ControlRequest::CreatePartitions { topics, validate_only } => {
-                self.create_partitions(topics, *validate_only, image)
-            }
-            ControlRequest::AlterConfigs { changes, validate_only } => {
-                self.alter_configs(changes, *validate_only, image)
-            }
-            ControlRequest::UpdateFeatures { updates, validate_only } => {
-                update_features(updates, *validate_only, image)
-            }
-            ControlRequest::AllocateProducerIds => {
-                let first = image.next_producer_id();
-                let next = ProducerId(first.0 + i64::from(PRODUCER_ID_BLOCK));
-                let record = Record::ProducerIds { broker: self.broker, broker_epoch: -1, next };
-                let reply = ControlReply::ProducerIds { first, count: PRODUCER_ID_BLOCK };
-                Decision { records: vec![record], reply }
-            }
+            ControlRequest::CreatePartitions {
+                topics,
+                validate_only,
+            } => self.create_partitions(topics, *validate_only, image),
+            ControlRequest::AlterConfigs {
+                changes,
+                validate_only,
+            } => self.alter_configs(changes, *validate_only, image),
+            ControlRequest::UpdateFeatures {
+                updates,
+                validate_only,
+            } => update_features(updates, *validate_only, image),
+            ControlRequest::AllocateProducerIds => self.allocate_producer_ids(image),
+        }
+    }
+
+    /// The next block of producer ids (apache/kafka `ProducerIdControlManager`).
+    fn allocate_producer_ids(&self, image: &Image) -> Decision {
+        let first = image.next_producer_id();
+        let Some(next) = first
+            .0
+            .checked_add(PRODUCER_ID_BLOCK.into())
+            .map(ProducerId)
+        else {
+            let error = Refused::new(ErrorCode::UnknownServerError, "Exhausted all producer IDs");
+            return Decision {
+                records: Vec::new(),
+                reply: ControlReply::Unavailable(error),
+            };
+        };
+        let (broker, registration) = (self.broker, image.brokers().get(&self.broker));
+        let broker_epoch = registration.map_or(-1, |registration| registration.epoch);
+        let record = Record::ProducerIds {
+            broker,
+            broker_epoch,
+            next,
+        };
+        let reply = ControlReply::ProducerIds {
+            first,
+            count: PRODUCER_ID_BLOCK,
+        };
+        Decision {
+            records: vec![record],
+            reply,
         }
     }
 
@@ -120,46 +169,87 @@ impl Controller {
     }
 }
 
+/// All of the updates, or none of them, as from version 2 of the request on (KIP-1022).
 fn update_features(updates: &[FeatureUpdate], validate_only: bool, image: &Image) -> Decision {
     let mut records = Vec::new();
+    let mut seen = BTreeSet::new();
     let results = updates.iter().map(|update| {
-        let result = check_feature(update, image);
-        if result.is_ok() && !validate_only {
-            records.push(Record::FeatureLevel { name: update.name.clone(), level: update.level });
+        if !seen.insert(&update.name) {
+            return Err(Refused::new(
+                ErrorCode::InvalidRequest,
+                "Duplicate feature name.",
+            ));
         }
-        (update.name.clone(), result)
+        check_feature(update, image)?;
+        let current = image.features().get(&update.name).copied().unwrap_or(0);
+        if update.level != current {
+            records.push(Record::FeatureLevel {
+                name: update.name.clone(),
+                level: update.level,
+            });
+        }
+        Ok(())
     });
     let results: Vec<_> = results.collect();
-    if results.iter().any(|(_, result)| result.is_err()) {
-        // All or nothing, as from version 2 of the request on (KIP-1022).
+    if validate_only || results.iter().any(Result::is_err) {
         records.clear();
     }
-    Decision { records, reply: ControlReply::UpdateFeatures(results) }
+    let names = updates.iter().map(|update| update.name.clone());
+    let results = names.zip(results).collect();
+    Decision {
+        records,
+        reply: ControlReply::UpdateFeatures(results),
+    }
 }
 
+/// The rules of apache/kafka `FeatureControlManager.updateFeature`.
 fn check_feature(update: &FeatureUpdate, image: &Image) -> Result<(), Refused> {
-    let name = &update.name;
-    let refused = |message: String| Err(Refused::new(ErrorCode::InvalidUpdateVersion, message));
-    let Some((_, lowest, highest)) = FEATURES.iter().find(|(known, ..)| known == name) else {
-        return refused(format!("Could not apply finalized feature update because the provided feature {name} is not supported."));
+    let FeatureUpdate {
+        name,
+        level,
+        upgrade_type,
+    } = update;
+    let refused = |why: String| {
+        let message = format!("Invalid update version {level} for feature {name}. {why}");
+        Err(Refused::new(ErrorCode::InvalidUpdateVersion, message))
     };
-    let level = update.level;
-    if level < 0 {
-        return refused(format!("Invalid update version {level} for feature {name}: it must not be negative."));
+    if *level < 0 {
+        return refused("A feature version cannot be less than 0.".to_owned());
     }
-    if level != 0 && !(*lowest..=*highest).contains(&level) || level == 0 && *lowest > 0 {
+    let Some((_, lowest, highest)) = FEATURES.iter().find(|(known, ..)| known == name) else {
+        return refused("The controller does not support this feature.".to_owned());
+    };
+    if !(lowest..=highest).contains(&level) {
         return refused(format!(
-            "Invalid update version {level} for feature {name}. Local broker supports versions {lowest}-{highest}."
+            "The controller only supports versions {lowest}-{highest}."
         ));
+    }
+    for broker in image.brokers().values() {
+        let range = broker.features.iter().find(|feature| feature.name == *name);
+        let (min, max) = range.map_or((0, 0), |range| (range.min, range.max));
+        if !(min..=max).contains(level) {
+            let id = broker.broker;
+            return refused(format!("Broker {id} only supports versions {min}-{max}."));
+        }
     }
     let current = image.features().get(name).copied().unwrap_or(0);
-    if level < current && update.upgrade_type == UpgradeType::Upgrade {
-        return refused(format!(
-            "Invalid update version {level} for feature {name}. Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."
-        ));
+    let only_up = *upgrade_type == UpgradeType::Upgrade;
+    if *level < current && only_up {
+        return refused(
+            "Can't downgrade the version of this feature without setting the upgrade type to \
+             either safe or unsafe downgrade."
+                .to_owned(),
+        );
     }
-    if level < current && name == "metadata.version" {
-        return refused(format!("Invalid metadata.version {level}: a downgrade is not possible here."));
+    if *level > current && !only_up {
+        return refused("Can't downgrade to a newer version.".to_owned());
+    }
+    // The log's records are in the newest schemas, which an older version could not read.
+    if *level < current && name == "metadata.version" {
+        return refused("Downgrading the metadata version is not supported.".to_owned());
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

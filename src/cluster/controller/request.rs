@@ -19,7 +19,10 @@ pub struct Refused {
 impl Refused {
     /// A refusal with its reason.
     pub fn new(error: ErrorCode, message: impl Into<String>) -> Refused {
-        Refused { error, message: message.into() }
+        Refused {
+            error,
+            message: message.into(),
+        }
     }
 }
 
@@ -158,13 +161,16 @@ pub struct CreatedTopic {
     pub configs: Vec<ConfigEntry>,
 }
 
+/// Name and id of a topic that is deleted.
+pub type DeletedTopic = (Arc<str>, TopicId);
+
 /// What became of a [`ControlRequest`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum ControlReply {
     /// By topic, in the order of the request, each name once.
     CreateTopics(Vec<(String, Result<CreatedTopic, Refused>)>),
     /// By topic, in the order of the request: name and id of what was deleted.
-    DeleteTopics(Vec<(TopicKey, Result<(Arc<str>, TopicId), Refused>)>),
+    DeleteTopics(Vec<(TopicKey, Result<DeletedTopic, Refused>)>),
     /// By topic, in the order of the request, each name once.
     CreatePartitions(Vec<(String, Result<(), Refused>)>),
     /// In the order of the request.

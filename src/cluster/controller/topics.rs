@@ -1,15 +1,17 @@
 //! Topics and partitions: made, grown, deleted (apache/kafka `ReplicationControlManager`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::base::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
-use crate::cluster::image::{Configs, Image};
+use crate::cluster::image::{Configs, Image, Topic};
 use crate::cluster::names;
 use crate::cluster::records::{NewPartition, Record, UNASSIGNED_DIRECTORY};
 use crate::protocol::ErrorCode;
 
+use super::configs::check_size;
 use super::{
-    Controller, ControlReply, CreatedTopic, Decision, MorePartitions, NewTopic,
+    ControlReply, Controller, CreatedTopic, Decision, MorePartitions, NewTopic,
     PARTITIONS_PER_REQUEST_MAX, Refused, TopicKey,
 };
 
@@ -27,7 +29,7 @@ impl Controller {
         image: &Image,
     ) -> Decision {
         let mut records = Vec::new();
-        let mut partitions = 0;
+        let mut budget = PARTITIONS_PER_REQUEST_MAX;
         // Names that this very request makes, so that look-alikes among them are found too.
         let mut making: BTreeMap<String, String> = BTreeMap::new();
         let mut results = Vec::new();
@@ -36,7 +38,7 @@ impl Controller {
                 let message = "Duplicate topic name.";
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             } else {
-                self.create_topic(topic, image, &mut making, &mut partitions)
+                self.create_topic(topic, image, &mut making, &mut budget)
             };
             let result = result.map(|(mut created, mut made)| {
                 if validate_only {
@@ -48,7 +50,10 @@ impl Controller {
             });
             results.push((topic.name.clone(), result));
         }
-        Decision { records, reply: ControlReply::CreateTopics(results) }
+        Decision {
+            records,
+            reply: ControlReply::CreateTopics(results),
+        }
     }
 
     fn create_topic(
@@ -56,20 +61,20 @@ impl Controller {
         topic: &NewTopic,
         image: &Image,
         making: &mut BTreeMap<String, String>,
-        partitions: &mut usize,
+        budget: &mut usize,
     ) -> Result<(CreatedTopic, Vec<Record>), Refused> {
         self.check_name(topic, image, making)?;
-        let assignment = self.assignment(topic, image)?;
-        *partitions += assignment.len();
-        if *partitions > PARTITIONS_PER_REQUEST_MAX {
-            return Err(too_many(*partitions));
-        }
         let configs = self.check_configs(topic, image)?;
+        let assignment = self.assignment(topic, image, *budget)?;
+        *budget -= assignment.len();
         if let Some(looks) = names::looks(&topic.name) {
             making.insert(looks, topic.name.clone());
         }
         let id = self.new_topic_id(image);
-        let mut records = vec![Record::Topic { name: topic.name.clone(), id }];
+        let mut records = vec![Record::Topic {
+            name: topic.name.clone(),
+            id,
+        }];
         records.extend(configs.iter().map(|(name, value)| Record::Config {
             resource_type: TOPIC_RESOURCE,
             resource_name: topic.name.clone(),
@@ -84,9 +89,14 @@ impl Controller {
             configs: self.layers(image).describe_topic(Some(&configs)),
         };
         let numbered = assignment.into_iter().enumerate();
-        records.extend(
-            numbered.map(|(index, brokers)| new_partition(id, PartitionIndex(index as i32), brokers)),
-        );
+        for (index, brokers) in numbered {
+            records.push(new_partition(
+                image,
+                id,
+                PartitionIndex(index as i32),
+                brokers,
+            )?);
+        }
         Ok((created, records))
     }
 
@@ -97,6 +107,10 @@ impl Controller {
         making: &BTreeMap<String, String>,
     ) -> Result<(), Refused> {
         let name = &topic.name;
+        if name == names::METADATA {
+            let message = format!("Creation of internal topic {name} is prohibited.");
+            return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        }
         if let Some(why) = names::refusal(name) {
             return Err(Refused::new(ErrorCode::InvalidTopicException, why));
         }
@@ -104,14 +118,20 @@ impl Controller {
             let message = format!("Topic '{name}' already exists.");
             return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
         }
-        if self.deleting.iter().any(|(_, deleting)| **deleting == **name) {
+        if self
+            .deleting
+            .iter()
+            .any(|(_, deleting)| **deleting == **name)
+        {
             let message = format!("Topic '{name}' is marked for deletion.");
             return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
         }
         let looks = names::looks(name);
-        let twin = image
-            .look_alike(name)
-            .or_else(|| looks.and_then(|looks| making.get(&looks)).map(String::as_str));
+        let twin = image.look_alike(name).or_else(|| {
+            looks
+                .and_then(|looks| making.get(&looks))
+                .map(String::as_str)
+        });
         match twin {
             None => Ok(()),
             Some(twin) => Err(Refused::new(
@@ -121,14 +141,21 @@ impl Controller {
         }
     }
 
-    fn assignment(&self, topic: &NewTopic, image: &Image) -> Result<Assignment, Refused> {
+    fn assignment(
+        &self,
+        topic: &NewTopic,
+        image: &Image,
+        budget: usize,
+    ) -> Result<Assignment, Refused> {
         if !topic.assignments.is_empty() {
+            check_count(topic.assignments.len(), budget)?;
             return manual_assignment(topic, image);
         }
         let settings = self.layers(image).broker_settings();
         let (factor, count) = (topic.replication_factor, topic.partitions);
         if factor == 0 || factor < -1 {
-            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+            let message =
+                "Replication factor must be larger than 0, or -1 to use the default value.";
             return Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
         }
         if count == 0 || count < -1 {
@@ -136,11 +163,17 @@ impl Controller {
                 "Number of partitions was set to an invalid non-positive value.".to_owned();
             return Err(Refused::new(ErrorCode::InvalidPartitions, message));
         }
-        let factor = if factor == -1 { settings.default_replication_factor } else { factor };
-        let count = if count == -1 { settings.num_partitions } else { count };
-        if count as usize > PARTITIONS_PER_REQUEST_MAX {
-            return Err(too_many(count as usize));
-        }
+        let factor = if factor == -1 {
+            settings.default_replication_factor
+        } else {
+            factor
+        };
+        let count = if count == -1 {
+            settings.num_partitions
+        } else {
+            count
+        };
+        check_count(count as usize, budget)?;
         let brokers: Vec<BrokerId> = image.active_brokers().collect();
         place(count as usize, 0, factor, &brokers)
     }
@@ -152,6 +185,7 @@ impl Controller {
                 let message = format!("Null value not supported for topic configs: {name}");
                 return Err(Refused::new(ErrorCode::InvalidConfig, message));
             };
+            check_size(value)?;
             configs.insert(name.clone(), value.clone());
         }
         let checked = self.layers(image).check_topic(&configs);
@@ -161,33 +195,34 @@ impl Controller {
 
     pub(super) fn delete_topics(&mut self, topics: &[TopicKey], image: &Image) -> Decision {
         let allowed = self.layers(image).broker_settings().delete_topics;
+        let mut times: BTreeMap<&TopicKey, usize> = BTreeMap::new();
+        for key in topics {
+            *times.entry(key).or_default() += 1;
+        }
         let mut records = Vec::new();
         let mut gone = BTreeSet::new();
         let mut results = Vec::new();
         for key in topics {
-            let found = match key {
-                TopicKey::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-                TopicKey::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
+            // Kafka deletes nothing that is named twice, and answers it once.
+            let Some(times) = times.remove(key) else {
+                continue;
             };
-            let result = match found {
-                Err(error) => Err(Refused::new(error, error.message())),
-                Ok(_) if !allowed => Err(Refused::new(
-                    ErrorCode::TopicDeletionDisabled,
-                    ErrorCode::TopicDeletionDisabled.message(),
-                )),
-                Ok(topic) if !gone.insert(topic.id) => Err(Refused::new(
-                    ErrorCode::InvalidRequest,
-                    "The topic was named more than once.",
-                )),
-                Ok(topic) => {
-                    records.push(Record::RemoveTopic { id: topic.id });
-                    self.deleting.insert((topic.id, topic.name.clone()));
-                    Ok((topic.name.clone(), topic.id))
-                }
-            };
+            let found = find(key, allowed, times, image).and_then(|topic| {
+                let again = "The provided topic name maps to an ID that was already supplied.";
+                let again = Refused::new(ErrorCode::InvalidRequest, again);
+                gone.insert(topic.id).then_some(topic).ok_or(again)
+            });
+            let result = found.map(|topic| {
+                records.push(Record::RemoveTopic { id: topic.id });
+                self.deleting.insert((topic.id, topic.name.clone()));
+                (topic.name.clone(), topic.id)
+            });
             results.push((key.clone(), result));
         }
-        Decision { records, reply: ControlReply::DeleteTopics(results) }
+        Decision {
+            records,
+            reply: ControlReply::DeleteTopics(results),
+        }
     }
 
     pub(super) fn create_partitions(
@@ -198,24 +233,59 @@ impl Controller {
     ) -> Decision {
         let mut records = Vec::new();
         let mut results = Vec::new();
+        let mut budget = PARTITIONS_PER_REQUEST_MAX;
         for (topic, times) in each_once(topics, |topic| &topic.name) {
             let result = if times > 1 {
                 let message = "Duplicate topic name.";
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             } else {
-                more_partitions(topic, image)
+                more_partitions(topic, image, budget)
             };
-            results.push((topic.name.clone(), result.map(|mut made| records.append(&mut made))));
+            let result = result.map(|mut made| {
+                budget -= made.len();
+                records.append(&mut made);
+            });
+            results.push((topic.name.clone(), result));
         }
         if validate_only {
             records.clear();
         }
-        Decision { records, reply: ControlReply::CreatePartitions(results) }
+        Decision {
+            records,
+            reply: ControlReply::CreatePartitions(results),
+        }
+    }
+}
+
+/// The topic that a deletion means; `times`: how often it is named.
+fn find<'a>(
+    key: &TopicKey,
+    allowed: bool,
+    times: usize,
+    image: &'a Image,
+) -> Result<&'a Arc<Topic>, Refused> {
+    let plain = |error: ErrorCode| Refused::new(error, error.message());
+    if !allowed {
+        return Err(plain(ErrorCode::TopicDeletionDisabled));
+    }
+    if times > 1 {
+        return Err(Refused::new(
+            ErrorCode::InvalidRequest,
+            "Duplicate topic name or id.",
+        ));
+    }
+    match key {
+        TopicKey::Name(name) => image
+            .topic(name)
+            .ok_or_else(|| plain(ErrorCode::UnknownTopicOrPartition)),
+        TopicKey::Id(id) => image
+            .topic_by_id(*id)
+            .ok_or_else(|| plain(ErrorCode::UnknownTopicId)),
     }
 }
 
 /// Each item with how often its name comes, at its first place.
-fn each_once<'a, T>(items: &'a [T], name: impl Fn(&T) -> &String) -> Vec<(&'a T, usize)> {
+fn each_once<T>(items: &[T], name: impl Fn(&T) -> &String) -> Vec<(&T, usize)> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for item in items {
         *times.entry(name(item)).or_default() += 1;
@@ -227,29 +297,59 @@ fn each_once<'a, T>(items: &'a [T], name: impl Fn(&T) -> &String) -> Vec<(&'a T,
     found
 }
 
-fn too_many(count: usize) -> Refused {
-    Refused::new(
-        ErrorCode::InvalidPartitions,
-        format!("{count} partitions in one request; at most {PARTITIONS_PER_REQUEST_MAX} are allowed"),
-    )
+/// Refuses more partitions than the request may still make, before memory is taken for them.
+fn check_count(count: usize, budget: usize) -> Result<(), Refused> {
+    let most = PARTITIONS_PER_REQUEST_MAX;
+    if count > most {
+        let message = format!("{count} partitions in one request; at most {most} are allowed");
+        return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+    }
+    if count > budget {
+        let message = format!("The request makes more than {most} partitions in all");
+        return Err(Refused::new(ErrorCode::PolicyViolation, message));
+    }
+    Ok(())
 }
 
-fn new_partition(topic: TopicId, partition: PartitionIndex, brokers: Vec<BrokerId>) -> Record {
-    Record::Partition(NewPartition {
+/// A new partition, led by the first of its brokers that is active.
+fn new_partition(
+    image: &Image,
+    topic: TopicId,
+    partition: PartitionIndex,
+    replicas: Vec<BrokerId>,
+) -> Result<Record, Refused> {
+    let broker = |id: &BrokerId| image.brokers().get(id);
+    let is_active = |id: &&BrokerId| {
+        broker(id).is_some_and(|broker| !broker.fenced && !broker.in_controlled_shutdown)
+    };
+    let isr: Vec<BrokerId> = replicas.iter().filter(is_active).copied().collect();
+    if isr.is_empty() {
+        let message = format!(
+            "All brokers specified in the manual partition assignment for partition {partition} \
+             are fenced or in controlled shutdown."
+        );
+        return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+    }
+    // A broker with one data directory puts everything there; with several it chooses later.
+    let directory = |id: &BrokerId| match broker(id).map(|broker| broker.log_dirs.as_slice()) {
+        Some([only]) => *only,
+        _ => UNASSIGNED_DIRECTORY,
+    };
+    Ok(Record::Partition(NewPartition {
         partition,
         topic,
-        leader: brokers.first().copied(),
-        isr: brokers.clone(),
+        leader: isr.first().copied(),
+        isr,
         removing: Vec::new(),
         adding: Vec::new(),
         recovering: false,
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
-        directories: vec![UNASSIGNED_DIRECTORY; brokers.len()],
+        directories: replicas.iter().map(directory).collect(),
         eligible_leaders: None,
         last_known_eligible: None,
-        replicas: brokers,
-    })
+        replicas,
+    }))
 }
 
 /// Spreads replicas round the brokers, beginning one further for each partition.
@@ -268,7 +368,9 @@ fn place(
         return Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
     }
     let replicas = |partition: usize| {
-        (0..factor).map(|replica| brokers[(partition + replica) % brokers.len()]).collect()
+        (0..factor)
+            .map(|replica| brokers[(partition + replica) % brokers.len()])
+            .collect()
     };
     Ok((first..first + count).map(replicas).collect())
 }
@@ -280,13 +382,15 @@ fn manual_assignment(topic: &NewTopic, image: &Image) -> Result<Assignment, Refu
         return refused(ErrorCode::InvalidRequest, message.to_owned());
     }
     if topic.partitions != -1 {
-        let message = "A manual partition assignment was specified, but numPartitions was not set to -1.";
+        let message =
+            "A manual partition assignment was specified, but numPartitions was not set to -1.";
         return refused(ErrorCode::InvalidRequest, message.to_owned());
     }
     let mut by_index = BTreeMap::new();
     for (index, brokers) in &topic.assignments {
         if by_index.insert(index.0, brokers.clone()).is_some() {
-            let message = format!("Found multiple manual partition assignments for partition {index}");
+            let message =
+                format!("Found multiple manual partition assignments for partition {index}");
             return refused(ErrorCode::InvalidReplicaAssignment, message);
         }
     }
@@ -304,9 +408,7 @@ fn manual_assignment(topic: &NewTopic, image: &Image) -> Result<Assignment, Refu
 }
 
 fn check_brokers(brokers: &[BrokerId], factor: usize, image: &Image) -> Result<(), Refused> {
-    let refused = |message: String| {
-        Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
-    };
+    let refused = |message: String| Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
     if brokers.is_empty() {
         return refused("The manual partition assignment includes an empty replica list.".into());
     }
@@ -319,16 +421,24 @@ fn check_brokers(brokers: &[BrokerId], factor: usize, image: &Image) -> Result<(
     let mut seen = BTreeSet::new();
     for broker in brokers {
         if !image.brokers().contains_key(broker) {
-            return refused(format!("The manual partition assignment includes broker {broker}, but no such broker is registered."));
+            return refused(format!(
+                "The manual partition assignment includes broker {broker}, but no such broker is registered."
+            ));
         }
         if !seen.insert(*broker) {
-            return refused(format!("The manual partition assignment includes the broker {broker} more than once."));
+            return refused(format!(
+                "The manual partition assignment includes the broker {broker} more than once."
+            ));
         }
     }
     Ok(())
 }
 
-fn more_partitions(wanted: &MorePartitions, image: &Image) -> Result<Vec<Record>, Refused> {
+fn more_partitions(
+    wanted: &MorePartitions,
+    image: &Image,
+    budget: usize,
+) -> Result<Vec<Record>, Refused> {
     let Some(topic) = image.topic(&wanted.name) else {
         let error = ErrorCode::UnknownTopicOrPartition;
         return Err(Refused::new(error, error.message()));
@@ -348,10 +458,11 @@ fn more_partitions(wanted: &MorePartitions, image: &Image) -> Result<Vec<Record>
         }
     };
     let added = count - current;
-    if added > PARTITIONS_PER_REQUEST_MAX {
-        return Err(too_many(added));
-    }
-    let factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    check_count(added, budget)?;
+    let factor = topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas.len());
     let assignment = match &wanted.assignments {
         None => {
             let brokers: Vec<BrokerId> = image.active_brokers().collect();
@@ -374,7 +485,9 @@ fn more_partitions(wanted: &MorePartitions, image: &Image) -> Result<Vec<Record>
         }
     };
     let numbered = assignment.into_iter().zip(current..);
-    Ok(numbered
-        .map(|(brokers, index)| new_partition(topic.id, PartitionIndex(index as i32), brokers))
-        .collect())
+    numbered
+        .map(|(brokers, index)| {
+            new_partition(image, topic.id, PartitionIndex(index as i32), brokers)
+        })
+        .collect()
 }

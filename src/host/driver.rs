@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::base::{
-    BrokerId, CoreId, DiskDone, DiskOp, FilePath, Mono, Now, TopicPartition,
-};
+use crate::base::{BrokerId, CoreId, DiskDone, DiskOp, FilePath, Mono, Now, TopicPartition};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
 use crate::log::{Fault, Slice};
@@ -60,6 +60,10 @@ pub enum Status {
     Ready(CoreId),
     /// The core has closed everything.
     Stopped(CoreId),
+    /// The core has opened so many partitions, of so many.
+    Progress(CoreId, usize, usize),
+    /// SIGTERM or SIGINT.
+    Signal,
     /// The core cannot go on.
     Fatal(CoreId, String),
     /// A log was fenced; its partition by name, or the metadata log.
@@ -114,6 +118,8 @@ struct Inner {
     node: Arc<Node>,
     status: mpsc::Sender<Status>,
     adopt: RefCell<Option<Box<dyn Fn(Handover)>>>,
+    doors: RefCell<Option<Box<dyn FnOnce()>>>,
+    waiting_for_end: RefCell<Option<Waker>>,
     counted: Cell<Counters>,
     stopped: Cell<bool>,
 }
@@ -141,6 +147,8 @@ impl Host {
             node: start.node,
             status: start.status,
             adopt: RefCell::new(None),
+            doors: RefCell::new(None),
+            waiting_for_end: RefCell::new(None),
             counted: Cell::default(),
             stopped: Cell::new(false),
         }));
@@ -153,6 +161,31 @@ impl Host {
     /// Who takes connections that are handed over to this core.
     pub fn on_adopt(&self, adopt: impl Fn(Handover) + 'static) {
         *self.0.adopt.borrow_mut() = Some(Box::new(adopt));
+    }
+
+    /// What is done when the node is ready: clients may come.
+    pub fn on_open(&self, open: impl FnOnce() + 'static) {
+        *self.0.doors.borrow_mut() = Some(Box::new(open));
+    }
+
+    /// The node is ready.
+    pub fn open(&self) {
+        let doors = self.0.doors.borrow_mut().take();
+        if let Some(open) = doors {
+            open();
+        }
+    }
+
+    /// Waits until the core has closed everything.
+    pub async fn stopped(&self) {
+        poll_fn(|context| {
+            if self.0.stopped.get() {
+                return Poll::Ready(());
+            }
+            *self.0.waiting_for_end.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The core.
@@ -185,9 +218,10 @@ impl Host {
         RefMut::map(self.0.core.borrow_mut(), Core::measurements)
     }
 
-    /// Partitions opened on this core, of how many.
-    pub fn progress(&self) -> (usize, usize) {
-        self.0.core.borrow().progress()
+    /// Tells the node how many partitions this core has opened, of how many.
+    pub fn report_progress(&self) {
+        let (opened, of) = self.0.core.borrow().progress();
+        let _ = self.0.status.send(Status::Progress(self.0.id, opened, of));
     }
 
     /// Waits until `at`.
@@ -202,7 +236,10 @@ impl Host {
     /// Sends a request at once: what is asked of one core arrives there in the order of the calls.
     pub fn call(&self, to: CoreId, request: Request) -> Call {
         let (number, slot) = self.0.calls.open();
-        let ticket = Ticket { core: self.0.id, number };
+        let ticket = Ticket {
+            core: self.0.id,
+            number,
+        };
         self.event(to, Event::Request { ticket, request });
         Call::new(self.clone(), ticket, to, slot)
     }
@@ -235,14 +272,16 @@ impl Host {
     /// What has been measured on this core.
     pub fn snapshot(&self) -> CoreSnapshot {
         self.count_machine();
-        let ticket = Ticket { core: self.0.id, number: u64::MAX };
+        let ticket = Ticket {
+            core: self.0.id,
+            number: u64::MAX,
+        };
         let mut effects = Effects::default();
         let request = Request::Measurements;
-        self.0.core.borrow_mut().step(
-            self.now(),
-            Event::Request { ticket, request },
-            &mut effects,
-        );
+        self.0
+            .core
+            .borrow_mut()
+            .step(self.now(), Event::Request { ticket, request }, &mut effects);
         match effects.replies.pop() {
             Some((_, Reply::Measurements(snapshot))) => *snapshot,
             other => unreachable!("measurements are answered at once, not with {other:?}"),
@@ -256,11 +295,15 @@ impl Host {
         let mut core = self.0.core.borrow_mut();
         let measurements = core.measurements();
         measurements.network.received_bytes += now.received_bytes - before.received_bytes;
-        measurements.network.sent_bytes += now.sent_bytes - before.sent_bytes
-            + (now.sendfile_bytes - before.sendfile_bytes);
+        measurements.network.sent_bytes +=
+            now.sent_bytes - before.sent_bytes + (now.sendfile_bytes - before.sendfile_bytes);
         let nanos = std::time::Duration::from_nanos;
-        measurements.turns.worked(nanos(now.busy_ns - before.busy_ns));
-        measurements.turns.parked(nanos(now.idle_ns - before.idle_ns));
+        measurements
+            .turns
+            .worked(nanos(now.busy_ns - before.busy_ns));
+        measurements
+            .turns
+            .parked(nanos(now.idle_ns - before.idle_ns));
         measurements.mesh.wakes += now.wakes_sent - before.wakes_sent;
     }
 
@@ -291,28 +334,46 @@ impl Host {
 
     fn step(&self, event: Event) {
         let mut effects = Effects::default();
-        self.0.core.borrow_mut().step(rt::clock::now(), event, &mut effects);
+        self.0
+            .core
+            .borrow_mut()
+            .step(rt::clock::now(), event, &mut effects);
         self.perform(effects);
     }
 
     /// Takes the mail, lets time pass, writes what the turn has gathered.
     fn end_turn(&self, now: Now) -> Option<Mono> {
         let mut mail = Vec::new();
-        self.0.port.receive(MAIL_PER_TURN, |sender, message| mail.push((sender, message)));
+        self.0.port.receive(MAIL_PER_TURN, |sender, message| {
+            mail.push((sender, message))
+        });
         for (sender, message) in mail {
             self.take_mail(sender, message);
         }
-        if self.0.core.borrow().next_deadline().is_some_and(|at| at <= now.mono) {
+        if self
+            .0
+            .core
+            .borrow()
+            .next_deadline()
+            .is_some_and(|at| at <= now.mono)
+        {
             self.step(Event::Tick);
         }
         while let Some(message) = self.next_to_self() {
-            self.step(Event::Peer { from: self.0.id, message });
+            self.step(Event::Peer {
+                from: self.0.id,
+                message,
+            });
         }
         let mut effects = Effects::default();
         self.0.core.borrow_mut().end_turn(now, &mut effects);
         self.perform(effects);
         self.flush_overflow();
-        let overflowing = self.0.overflow.iter().any(|overflow| !overflow.borrow().is_empty());
+        let overflowing = self
+            .0
+            .overflow
+            .iter()
+            .any(|overflow| !overflow.borrow().is_empty());
         let to_self = !self.0.to_self.borrow().is_empty();
         let soon = (overflowing || to_self).then(|| now.mono.after_ms(1));
         let deadline = self.0.core.borrow().next_deadline();
@@ -353,7 +414,13 @@ impl Host {
                 self.0.to_self.borrow_mut().push_back(message);
             } else {
                 self.measurements().mesh.sent += 1;
-                self.send(to, Mail::Event(Event::Peer { from: self.0.id, message }));
+                self.send(
+                    to,
+                    Mail::Event(Event::Peer {
+                        from: self.0.id,
+                        message,
+                    }),
+                );
             }
         }
         for (partition, fault) in effects.faults {
@@ -368,25 +435,31 @@ impl Host {
         }
         if effects.stopped && !self.0.stopped.replace(true) {
             self.0.calls.stop();
+            if let Some(waker) = self.0.waiting_for_end.borrow_mut().take() {
+                waker.wake();
+            }
             let _ = self.0.status.send(Status::Stopped(self.0.id));
         }
     }
 
     fn name_of(&self, partition: Option<TopicPartition>) -> String {
-        let Some(id) = partition else { return "the metadata log".to_owned() };
+        let Some(id) = partition else {
+            return "the metadata log".to_owned();
+        };
         let image = self.image();
-        let name = image.topic_by_id(id.topic).map_or_else(
-            || id.topic.to_string(),
-            |topic| topic.name.to_string(),
-        );
+        let name = image
+            .topic_by_id(id.topic)
+            .map_or_else(|| id.topic.to_string(), |topic| topic.name.to_string());
         format!("{name}-{}", id.partition)
     }
 
     fn submit(&self, op: DiskOp) {
         let measured = match &op {
-            DiskOp::Write { data, durable: true, .. } => {
-                Some((DiskVerb::DurableWrite, data.len() as u64))
-            }
+            DiskOp::Write {
+                data,
+                durable: true,
+                ..
+            } => Some((DiskVerb::DurableWrite, data.len() as u64)),
             DiskOp::Write { data, .. } => Some((DiskVerb::Write, data.len() as u64)),
             DiskOp::Read { len, .. } => Some((DiskVerb::Read, *len as u64)),
             DiskOp::Sync { .. } => Some((DiskVerb::Sync, 0)),
@@ -394,7 +467,9 @@ impl Host {
         };
         let (host, start) = (self.clone(), rt::clock::mono());
         self.measurements().disk.in_flight += 1;
-        self.0.disk.submit(op, move |done| host.disk_done(done, measured, start));
+        self.0
+            .disk
+            .submit(op, move |done| host.disk_done(done, measured, start));
     }
 
     fn disk_done(&self, done: DiskDone, measured: Option<(DiskVerb, u64)>, start: Mono) {
@@ -404,7 +479,9 @@ impl Host {
             if let Some((verb, bytes)) = measured {
                 match &done.result {
                     Ok(_) => {
-                        measurements.disk.done(verb, bytes, rt::clock::mono().since(start));
+                        measurements
+                            .disk
+                            .done(verb, bytes, rt::clock::mono().since(start));
                     }
                     Err(_) => measurements.disk.failed(verb),
                 }
@@ -416,7 +493,13 @@ impl Host {
     fn reply(&self, ticket: Ticket, reply: Reply) {
         let paths = cold_files(&reply);
         if paths.is_empty() {
-            self.deliver(ticket, Answer { reply, files: Vec::new() });
+            self.deliver(
+                ticket,
+                Answer {
+                    reply,
+                    files: Vec::new(),
+                },
+            );
             return;
         }
         let host = self.clone();
@@ -431,7 +514,13 @@ impl Host {
         if ticket.core == self.0.id {
             self.0.calls.complete(ticket.number, answer);
         } else {
-            self.send(ticket.core, Mail::Answer { number: ticket.number, answer });
+            self.send(
+                ticket.core,
+                Mail::Answer {
+                    number: ticket.number,
+                    answer,
+                },
+            );
         }
     }
 
@@ -455,8 +544,13 @@ impl Host {
 
 /// The file of each slice that is not in memory.
 fn cold_files(reply: &Reply) -> Vec<FilePath> {
-    let Reply::Read(results) = reply else { return Vec::new() };
-    let slices = results.iter().filter_map(|result| result.slices.as_ref().ok()).flatten();
+    let Reply::Read(results) = reply else {
+        return Vec::new();
+    };
+    let slices = results
+        .iter()
+        .filter_map(|result| result.slices.as_ref().ok())
+        .flatten();
     slices
         .filter_map(|slice| match slice {
             Slice::File { file, .. } => Some(file.clone()),
@@ -470,7 +564,11 @@ fn refuse_cold(reply: &mut Reply) {
     let Reply::Read(results) = reply else { return };
     for result in results {
         let is_cold = |slice: &Slice| matches!(slice, Slice::File { .. });
-        if result.slices.as_ref().is_ok_and(|slices| slices.iter().any(is_cold)) {
+        if result
+            .slices
+            .as_ref()
+            .is_ok_and(|slices| slices.iter().any(is_cold))
+        {
             result.slices = Err(Refusal::Fenced);
             result.size = 0;
         }

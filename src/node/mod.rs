@@ -1,0 +1,390 @@
+//! A real broker: checks the machine, takes its data directories, starts a shard on each CPU and
+//! the doors, waits for a reason to stop, and closes everything.
+//!
+//! Knows no partition and no request. Lives on the main thread.
+
+mod identity;
+mod shard;
+
+use std::fmt;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::admin;
+use crate::base::{BrokerId, CoreId, Pool, TopicId};
+use crate::cluster::Image;
+use crate::cluster::configs::Layers;
+use crate::cluster::controller::FEATURES;
+use crate::cluster::records::{BrokerFeature, Endpoint, RegisterBroker};
+use crate::config::Options;
+use crate::host::{Mail, Node, Status};
+use crate::protocol::{ApiKey, ErrorCode};
+use crate::rt::{self, limits};
+use crate::shard::Setup;
+
+pub use identity::{FORMAT_VERSION, Identity};
+
+/// How many messages each queue between two cores holds.
+const MESH_CAPACITY: usize = 4096;
+/// Memory of each core that is registered with the kernel for disk work.
+const REGISTERED_BYTES: usize = 4 << 20;
+/// Threads for slow work on names, shared by all cores.
+const BLOCKING_THREADS: usize = 2;
+/// How long closing may take before the node gives up on it.
+const STOP_MAX: Duration = Duration::from_secs(60);
+/// How often the cores are asked how far they are, before they are ready.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Why the node did not start, or had to stop: one line that says what to do.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn failed(why: impl fmt::Display) -> Failure {
+    Failure(why.to_string())
+}
+
+/// How far the cores are, for the HTTP door.
+type Progress = Arc<Mutex<Vec<(usize, usize, bool)>>>;
+
+/// Runs a broker until SIGTERM or SIGINT. Prints one line that begins with `ready` once clients
+/// can connect.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    let (status, statuses) = mpsc::channel();
+    let signals = rt::Signals::take().map_err(failed)?;
+    limits::check_ring().map_err(failed)?;
+    limits::raise_locked_memory().map_err(failed)?;
+    let descriptors = limits::raise_descriptors();
+    let told = status.clone();
+    signals
+        .forward(move |_| told.send(Status::Signal).is_ok())
+        .map_err(failed)?;
+
+    let broker = broker_id(options)?;
+    let (_locks, identities) = take_directories(options, broker)?;
+    let mut directories = Vec::new();
+    for path in &options.data_directories {
+        let (directory, facts) = rt::DataDirectory::probe(path)
+            .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        tracing::info!(directory = %path.display(), %facts, "data directory");
+        directories.push(directory);
+    }
+    let cores = options.cpus.len();
+    let sockets = rt::bind_all(options.listen, cores).map_err(failed)?;
+    let address = sockets[0].address();
+    let endpoint = advertised(options, address);
+
+    let doorbells = rt::Doorbells::new(cores).map_err(failed)?;
+    let (ports, outside) = rt::mesh::mesh::<Mail>(&doorbells, MESH_CAPACITY);
+    let blocking = Arc::new(rt::BlockingPool::new(BLOCKING_THREADS).map_err(failed)?);
+    let node = Arc::new(Node {
+        broker,
+        cluster_id: identities[0].cluster_id.clone(),
+        rack: options.configs.get("broker.rack").cloned(),
+        data_dirs: options
+            .data_directories
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+        static_configs: options.configs.clone(),
+    });
+    let progress: Progress = Arc::new(Mutex::new(vec![(0, 0, false); cores]));
+    let admin = open_admin(options, &outside, &progress)?;
+
+    let registration = registration(&node, &endpoint, &identities);
+    let per_core = (options.memory_bytes / cores as u64) as usize;
+    let open_files_max = (descriptors as usize / 2 / cores).clamp(64, 8192);
+    let mut seeds = Vec::with_capacity(cores);
+    for (core, (port, socket)) in ports.into_iter().zip(sockets).enumerate() {
+        seeds.push(shard::Seed {
+            setup: Setup {
+                core: CoreId(core as u16),
+                cores: cores as u16,
+                broker,
+                disks: options.data_directories.len() as u16,
+                pool: Pool::new(REGISTERED_BYTES),
+                cache_bytes_max: per_core / 2,
+                static_configs: options.configs.clone(),
+                registration: registration.clone(),
+                seed: u64::from_le_bytes(limits::random()),
+            },
+            port,
+            socket,
+            directories: directories.clone(),
+            disk: rt::DiskOptions {
+                open_files_max,
+                ..rt::DiskOptions::default()
+            },
+            blocking: blocking.clone(),
+            node: node.clone(),
+            endpoint: endpoint.clone(),
+            frame_bytes: per_core * 3 / 8,
+            hand_over: options.hand_over,
+            status: status.clone(),
+        });
+    }
+    let config = rt::ShardConfig::default();
+    let handles =
+        rt::spawn_shards(&options.cpus, config, &doorbells, seeds, shard::run).map_err(failed)?;
+    drop(status);
+
+    let life = Life {
+        outside,
+        statuses,
+        progress,
+        cores,
+    };
+    let ended = life.until_ready().and_then(|ready| {
+        if ready {
+            life.open_doors();
+            let admin = admin.as_ref().map_or("off".to_owned(), |admin| admin.addr.to_string());
+            let line = format!(
+                "ready kafka={address} admin={admin} node={broker} cluster={} cores={cores} after={} ms",
+                node.cluster_id,
+                started.elapsed().as_millis()
+            );
+            let mut out = std::io::stdout();
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            life.until_signal()?;
+        }
+        tracing::info!("stopping");
+        Ok(())
+    });
+    let stopped = life.stop();
+    if let Some(admin) = admin {
+        admin.stop();
+    }
+    if stopped.is_ok() {
+        for handle in handles {
+            handle.join().map_err(failed)?;
+        }
+    }
+    ended.and(stopped)
+}
+
+/// The cores as the main thread sees them.
+struct Life {
+    outside: rt::Outside<Mail>,
+    statuses: mpsc::Receiver<Status>,
+    progress: Progress,
+    cores: usize,
+}
+
+impl Life {
+    fn tell_all(&self, mail: impl Fn() -> Mail) {
+        for core in 0..self.cores {
+            // A full inlet is one that nobody empties: the core is stuck, and said so elsewhere.
+            let _ = self.outside.send(core, mail());
+        }
+    }
+
+    fn open_doors(&self) {
+        self.tell_all(|| Mail::Run(Box::new(|host| host.open())));
+    }
+
+    /// Waits until all cores are ready (true) or a signal comes first (false).
+    fn until_ready(&self) -> Result<bool, Failure> {
+        let mut ready = 0;
+        while ready < self.cores {
+            match self.statuses.recv_timeout(PROGRESS_INTERVAL) {
+                Ok(Status::Signal) => return Ok(false),
+                Ok(Status::Ready(core)) => {
+                    self.note(core, |entry| entry.2 = true);
+                    ready += 1;
+                }
+                Ok(status) => self.take(status)?,
+                Err(RecvTimeoutError::Timeout) => self.report_progress(),
+                Err(RecvTimeoutError::Disconnected) => return Err(failed("all shards have ended")),
+            }
+        }
+        Ok(true)
+    }
+
+    fn report_progress(&self) {
+        self.tell_all(|| Mail::Run(Box::new(|host| host.report_progress())));
+        let entries = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let (opened, of) = entries
+            .iter()
+            .fold((0, 0), |sum, entry| (sum.0 + entry.0, sum.1 + entry.1));
+        tracing::info!(opened, of, "opening partitions");
+    }
+
+    fn until_signal(&self) -> Result<(), Failure> {
+        loop {
+            match self.statuses.recv() {
+                Ok(Status::Signal) => return Ok(()),
+                Ok(status) => self.take(status)?,
+                Err(_) => return Err(failed("all shards have ended")),
+            }
+        }
+    }
+
+    fn take(&self, status: Status) -> Result<(), Failure> {
+        match status {
+            Status::Fatal(core, why) => Err(Failure(format!("core {core} cannot go on: {why}"))),
+            Status::Fault { what, fault } => {
+                tracing::error!(log = what, %fault, "a log is fenced: reads of what it can vouch for go on, writes are refused");
+                Ok(())
+            }
+            Status::Progress(core, opened, of) => {
+                self.note(core, |entry| (entry.0, entry.1) = (opened, of));
+                Ok(())
+            }
+            Status::Ready(_) | Status::Stopped(_) | Status::Signal => Ok(()),
+        }
+    }
+
+    fn note(&self, core: CoreId, change: impl Fn(&mut (usize, usize, bool))) {
+        let mut entries = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(usize::from(core.0)) {
+            change(entry);
+        }
+    }
+
+    /// Has every core close what it owns. A second signal ends the wait.
+    fn stop(&self) -> Result<(), Failure> {
+        self.tell_all(|| Mail::Run(Box::new(|host| host.stop())));
+        let deadline = Instant::now() + STOP_MAX;
+        let mut stopped = 0;
+        while stopped < self.cores {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.statuses.recv_timeout(left) {
+                Ok(Status::Stopped(_)) => stopped += 1,
+                Ok(Status::Signal) => {
+                    return Err(failed(
+                        "stopped by a second signal; the next start recovers",
+                    ));
+                }
+                Ok(Status::Fatal(_, why)) => tracing::error!(why, "while stopping"),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(failed("closing took too long; the next start recovers"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broker_id(options: &Options) -> Result<BrokerId, Failure> {
+    let id = options.configs.get("node.id").map_or("1", String::as_str);
+    match id.trim().parse() {
+        Ok(id) if id >= 0 => Ok(BrokerId(id)),
+        _ => Err(Failure(format!(
+            "node.id={id} is not a number of 0 or more"
+        ))),
+    }
+}
+
+type Locks = Vec<limits::DirectoryLock>;
+
+fn take_directories(
+    options: &Options,
+    broker: BrokerId,
+) -> Result<(Locks, Vec<Identity>), Failure> {
+    let mut locks = Vec::new();
+    let mut identities: Vec<Identity> = Vec::new();
+    for directory in &options.data_directories {
+        locks.push(limits::lock_directory(directory).map_err(failed)?);
+        let cluster = identities.first().map(|first| first.cluster_id.clone());
+        identities
+            .push(identity::establish(directory, broker, cluster.as_deref()).map_err(Failure)?);
+    }
+    Ok((locks, identities))
+}
+
+fn advertised(options: &Options, address: SocketAddr) -> Endpoint {
+    let (host, port) = match &options.advertise {
+        Some((host, 0)) => (host.clone(), address.port()),
+        Some((host, port)) => (host.clone(), *port),
+        None => (address.ip().to_string(), address.port()),
+    };
+    Endpoint {
+        name: "PLAINTEXT".to_owned(),
+        host,
+        port,
+        security_protocol: 0,
+    }
+}
+
+fn registration(node: &Node, endpoint: &Endpoint, identities: &[Identity]) -> RegisterBroker {
+    let feature = |(name, min, max): (&str, i16, i16)| BrokerFeature {
+        name: name.to_owned(),
+        min,
+        max,
+    };
+    RegisterBroker {
+        broker: node.broker,
+        is_migrating_zk_broker: false,
+        incarnation: identity::new_uuid(),
+        epoch: 0,
+        endpoints: vec![endpoint.clone()],
+        features: FEATURES.into_iter().map(feature).collect(),
+        rack: node.rack.clone(),
+        fenced: false,
+        in_controlled_shutdown: false,
+        log_dirs: identities
+            .iter()
+            .map(|identity| identity.directory)
+            .collect::<Vec<TopicId>>(),
+    }
+}
+
+fn open_admin(
+    options: &Options,
+    outside: &rt::Outside<Mail>,
+    progress: &Progress,
+) -> Result<Option<admin::Running>, Failure> {
+    let Some(address) = options.admin else {
+        return Ok(None);
+    };
+    let (outside, progress) = (outside.clone(), progress.clone());
+    let (ticks_per_second, page_bytes, boot_time_seconds) = rt::process::machine_constants();
+    let machine = admin::Machine {
+        ticks_per_second,
+        page_bytes,
+        boot_time_seconds,
+    };
+    let handle = admin::Handle {
+        cores: options.cpus.len() as u16,
+        ask: Box::new(move |core, answer| {
+            let run = Box::new(move |host: &crate::host::Host| answer.give(host.snapshot()));
+            // Not sent: the answer is dropped, which says that there will be none.
+            let _ = outside.send(usize::from(core.0), Mail::Run(run));
+        }),
+        readiness: Box::new(move || {
+            let entries = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            admin::Readiness {
+                ready: entries.iter().all(|entry| entry.2),
+                partitions_opened: entries.iter().map(|entry| entry.0 as u64).sum(),
+                partitions: entries.iter().map(|entry| entry.1 as u64).sum(),
+            }
+        }),
+        process: Box::new(move || {
+            let texts = rt::process::process_texts()?;
+            admin::Process::parse(machine, &texts.stat, &texts.limits, texts.open_descriptors)
+        }),
+        names: admin::Names {
+            api: |key| ApiKey::from_code(key).map(ApiKey::name),
+            error: |code| ErrorCode::from_code(code).map(ErrorCode::name),
+        },
+    };
+    admin::serve(address, handle).map(Some).map_err(Failure)
+}
+
+/// The settings that the broker starts with, before any image.
+fn settings(node: &Node) -> crate::cluster::configs::BrokerSettings {
+    Layers::new(&Image::default(), node.broker, &node.static_configs).broker_settings()
+}

@@ -1,0 +1,134 @@
+//! One shard's main: its host, its door, its connections.
+
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::api::{Connection, Endpoint as Door, Service};
+use crate::cluster::records::Endpoint;
+use crate::host::{Handover, Host, Mail, Node, Start, Status};
+use crate::net::{self, Budget, Ended, Limits, Served};
+use crate::rt::{self, BoundSocket, DataDirectory, DiskOptions, Listener, Port, Stream};
+use crate::shard::Setup;
+
+/// What a shard is started with.
+pub(super) struct Seed {
+    pub(super) setup: Setup,
+    pub(super) port: Port<Mail>,
+    pub(super) socket: BoundSocket,
+    pub(super) directories: Vec<DataDirectory>,
+    pub(super) disk: DiskOptions,
+    pub(super) blocking: Arc<rt::BlockingPool>,
+    pub(super) node: Arc<Node>,
+    pub(super) endpoint: Endpoint,
+    /// The memory that frames may take on this core.
+    pub(super) frame_bytes: usize,
+    pub(super) hand_over: bool,
+    pub(super) status: mpsc::Sender<Status>,
+}
+
+/// What all connections of a shard share.
+struct Shop {
+    host: Host,
+    service: Service,
+    limits: Limits,
+    door: Door,
+    hand_over: bool,
+    connections_max: u64,
+    seed: u64,
+}
+
+/// Runs the shard to its end.
+pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
+    let pool = seed.setup.pool.clone();
+    let random = seed.setup.seed;
+    let settings = super::settings(&seed.node);
+    let host = Host::start(Start {
+        setup: seed.setup,
+        port: seed.port.attach(),
+        disk: rt::Disk::new(seed.directories, seed.disk, pool, seed.blocking.attach()),
+        node: seed.node,
+        status: seed.status,
+    });
+    let idle_ms = u64::try_from(settings.connections_max_idle_ms).unwrap_or(u64::MAX / 2);
+    let cores = u64::from(host.cores());
+    let shop = Rc::new(Shop {
+        service: Service::new(host.clone()),
+        limits: Limits {
+            frame_bytes_max: settings.socket_request_max_bytes as usize,
+            idle_max: Duration::from_millis(idle_ms),
+            budget: Budget::new(seed.frame_bytes),
+        },
+        door: Door {
+            listener: seed.endpoint.name,
+            host: seed.endpoint.host,
+            port: seed.endpoint.port,
+        },
+        hand_over: seed.hand_over,
+        connections_max: u64::from(settings.max_connections).div_ceil(cores),
+        seed: random,
+        host: host.clone(),
+    });
+    let adopting = shop.clone();
+    host.on_adopt(move |handover| adopting.adopt(handover));
+    let opening = shop.clone();
+    let socket = seed.socket;
+    host.on_open(move || rt::spawn_local(opening.accept(socket)).detach());
+    host.stopped().await;
+}
+
+impl Shop {
+    async fn accept(self: Rc<Shop>, socket: BoundSocket) {
+        let listener = match Listener::listen(socket) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "cannot listen"),
+        };
+        let mut number = self.seed;
+        while let Ok(stream) = listener.accept().await {
+            if self.host.measurements().network.open() >= self.connections_max {
+                self.host.measurements().network.rejected += 1;
+                continue;
+            }
+            self.host.measurements().network.accepted += 1;
+            number = number.wrapping_add(1);
+            let connection = Connection::new(self.door.clone(), number);
+            rt::spawn_local(self.clone().serve(stream, Bytes::new(), connection)).detach();
+        }
+    }
+
+    fn adopt(self: &Rc<Shop>, handover: Handover) {
+        let Ok(connection) = handover.state.downcast::<Connection>() else {
+            return;
+        };
+        let stream = Stream::from_descriptor(handover.socket);
+        rt::spawn_local(self.clone().serve(stream, handover.leftover, *connection)).detach();
+    }
+
+    async fn serve(self: Rc<Shop>, stream: Stream, leftover: Bytes, mut connection: Connection) {
+        let here = self.host.core();
+        let ended = net::serve(stream, leftover, self.limits.clone(), |frame, received| {
+            let started = self.service.start(&mut connection, frame, received);
+            let moves =
+                self.hand_over && connection.wants_to_move().is_some_and(|core| core != here);
+            Served { started, moves }
+        })
+        .await;
+        match ended {
+            Ended::Closed => self.host.measurements().network.closed += 1,
+            Ended::Moved { socket, leftover } => {
+                let to = connection.wants_to_move().unwrap_or(here);
+                let state = Box::new(connection);
+                self.host.hand_over(
+                    to,
+                    Handover {
+                        socket,
+                        leftover,
+                        state,
+                    },
+                );
+            }
+        }
+    }
+}
