@@ -8,15 +8,28 @@ const SEEDS: u64 = 150;
 
 #[test]
 fn every_seed_keeps_its_promises() {
-    let first = std::env::var("CORELANE_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let runs = std::env::var("CORELANE_SIM_RUNS").ok().and_then(|runs| runs.parse().ok());
+    let first = std::env::var("CORELANE_SIM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let runs = std::env::var("CORELANE_SIM_RUNS")
+        .ok()
+        .and_then(|runs| runs.parse().ok());
     let first: u64 = first.unwrap_or(0);
     let failures: Vec<String> = (first..first + runs.unwrap_or(SEEDS))
         .filter_map(|seed| run(seed, &Options::default()).err())
         .map(|failure| failure.to_string())
         .collect();
-    let shown = failures.iter().take(3).cloned().collect::<Vec<_>>().join("\n\n");
-    assert!(failures.is_empty(), "{} seeds failed:\n{shown}", failures.len());
+    let shown = failures
+        .iter()
+        .take(3)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n\n");
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed:\n{shown}",
+        failures.len()
+    );
 }
 
 #[test]
@@ -30,7 +43,11 @@ fn the_same_seed_gives_the_same_run() {
 fn found_within(canary: Canary, seeds: u64) -> bool {
     (0..seeds).any(|seed| {
         let plan = Plan::new(seed, &Options::default());
-        run_plan(&Plan { canary: Some(canary), ..plan }).is_err()
+        run_plan(&Plan {
+            canary: Some(canary),
+            ..plan
+        })
+        .is_err()
     })
 }
 

@@ -11,11 +11,20 @@ use crate::record::{BatchBuilder, Codec, Compression, Origin, Rules, Scratch, Ti
 
 use super::{Event, Partition, Settings};
 
-const NOW: Now = Now { mono: Mono(1), wall: Wall(1_000_000) };
+const NOW: Now = Now {
+    mono: Mono(1),
+    wall: Wall(1_000_000),
+};
 
 fn partition() -> Partition {
     let topic = TopicId([3; 16]);
-    let log = Log::new(FilePath::new(0, "t-0"), 0, topic, Options::default(), Pool::new(4 << 20));
+    let log = Log::new(
+        FilePath::new(0, "t-0"),
+        0,
+        topic,
+        Options::default(),
+        Pool::new(4 << 20),
+    );
     let settings = Settings {
         log: Options::default(),
         rules: Rules {
@@ -33,7 +42,10 @@ fn partition() -> Partition {
         deletable: true,
         producer_expiration: Duration::from_secs(1),
     };
-    let id = TopicPartition { topic, partition: PartitionIndex(0) };
+    let id = TopicPartition {
+        topic,
+        partition: PartitionIndex(0),
+    };
     Partition::new(id, log, LeaderEpoch(0), settings, true)
 }
 
@@ -41,7 +53,10 @@ fn partition() -> Partition {
 fn settle(partition: &mut Partition, out: &mut Vec<DiskOp>) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(op) = out.pop() {
-        let done = DiskDone { id: op.id(), result: Ok(DiskOutput::Done) };
+        let done = DiskDone {
+            id: op.id(),
+            result: Ok(DiskOutput::Done),
+        };
         partition.handle_disk(NOW, done, out, &mut events);
     }
     events
@@ -58,15 +73,27 @@ fn a_repeated_deletion_of_records_waits_until_the_first_one_is_durable() {
     }
     let batch = builder.finish();
     let mut scratch = Scratch::new();
-    partition.append(NOW, &batch, 11, Origin::Client, &mut scratch).expect("taken");
+    partition
+        .append(NOW, &batch, 11, Origin::Client, &mut scratch)
+        .expect("taken");
     partition.flush_turn(NOW, &mut out);
     settle(&mut partition, &mut out);
-    assert_eq!(partition.delete_records(Offset(5), &mut out), Ok(Some(Offset(5))));
+    assert_eq!(
+        partition.delete_records(Offset(5), &mut out),
+        Ok(Some(Offset(5)))
+    );
     assert_eq!(partition.log_start(), Offset(5));
     assert_eq!(partition.durable_log_start(), Offset(0));
-    assert_eq!(partition.delete_records(Offset(3), &mut out), Ok(Some(Offset(3))));
+    assert_eq!(
+        partition.delete_records(Offset(3), &mut out),
+        Ok(Some(Offset(3)))
+    );
     let events = settle(&mut partition, &mut out);
-    assert!(events.iter().any(|event| matches!(event, Event::StartOffsetDurable(Offset(5)))));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::StartOffsetDurable(Offset(5))))
+    );
     assert_eq!(partition.durable_log_start(), Offset(5));
     assert_eq!(partition.delete_records(Offset(3), &mut out), Ok(None));
 }

@@ -12,7 +12,10 @@ use crate::cluster::records::RegisterBroker;
 
 use super::{Core, Effects, Event, PeerMessage, Setup};
 
-const NOW: Now = Now { mono: Mono(1_000_000), wall: Wall(1_750_000_000_000) };
+const NOW: Now = Now {
+    mono: Mono(1_000_000),
+    wall: Wall(1_750_000_000_000),
+};
 
 fn setup() -> Setup {
     Setup {
@@ -51,8 +54,12 @@ impl World {
     fn boot() -> World {
         let mut effects = Effects::default();
         let core = Core::new(setup(), NOW, &mut effects);
-        let mut world =
-            World { core, disk: VecDeque::new(), mail: VecDeque::new(), effects };
+        let mut world = World {
+            core,
+            disk: VecDeque::new(),
+            mail: VecDeque::new(),
+            effects,
+        };
         world.take();
         world
     }
@@ -60,7 +67,8 @@ impl World {
     fn take(&mut self) {
         self.core.end_turn(NOW, &mut self.effects);
         self.disk.extend(self.effects.disk.drain(..));
-        self.mail.extend(self.effects.peers.drain(..).map(|(_, message)| message));
+        self.mail
+            .extend(self.effects.peers.drain(..).map(|(_, message)| message));
     }
 
     fn step(&mut self, event: Event) {
@@ -70,13 +78,17 @@ impl World {
 
     /// Completes the oldest operation, as an empty disk would; false if there is none.
     fn complete_one(&mut self) -> bool {
-        let Some(op) = self.disk.pop_front() else { return false };
+        let Some(op) = self.disk.pop_front() else {
+            return false;
+        };
         let id = op.id();
         let result = match op {
             DiskOp::List { .. } => Ok(DiskOutput::Entries(Vec::new())),
-            DiskOp::ReadFile { file, .. } => {
-                Err(DiskFault { file, op: "read", kind: FaultKind::NotFound })
-            }
+            DiskOp::ReadFile { file, .. } => Err(DiskFault {
+                file,
+                op: "read",
+                kind: FaultKind::NotFound,
+            }),
             _ => Ok(DiskOutput::Done),
         };
         self.step(Event::Disk(DiskDone { id, result }));
@@ -86,7 +98,10 @@ impl World {
     fn settle(&mut self) {
         loop {
             if let Some(message) = self.mail.pop_front() {
-                self.step(Event::Peer { from: CoreId(0), message });
+                self.step(Event::Peer {
+                    from: CoreId(0),
+                    message,
+                });
             } else if !self.complete_one() {
                 break;
             }
@@ -104,7 +119,13 @@ fn a_stop_at_any_point_of_the_boot_is_a_clean_stop() {
         }
         world.step(Event::Stop);
         world.settle();
-        assert_eq!(world.effects.fatal, None, "stopped after {completions} completions");
-        assert!(world.effects.stopped, "stopped after {completions} completions");
+        assert_eq!(
+            world.effects.fatal, None,
+            "stopped after {completions} completions"
+        );
+        assert!(
+            world.effects.stopped,
+            "stopped after {completions} completions"
+        );
     }
 }

@@ -17,10 +17,19 @@ const NAMES: [&str; 3] = ["orders", "a.b", "x-1"];
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Create,
-    Grow { topic: TopicId, count: usize },
+    Grow {
+        topic: TopicId,
+        count: usize,
+    },
     Delete,
-    DeleteRecords { partition: TopicPartition },
-    Offsets { partition: TopicPartition, spec: OffsetSpec, known: Offset },
+    DeleteRecords {
+        partition: TopicPartition,
+    },
+    Offsets {
+        partition: TopicPartition,
+        spec: OffsetSpec,
+        known: Offset,
+    },
 }
 
 /// The one who administers.
@@ -34,7 +43,12 @@ pub(super) struct Admin {
 
 impl Admin {
     pub(super) fn new(index: usize) -> Admin {
-        Admin { index, home: CoreId(0), asked: BTreeMap::new(), marks: 0 }
+        Admin {
+            index,
+            home: CoreId(0),
+            asked: BTreeMap::new(),
+            marks: 0,
+        }
     }
 
     pub(super) fn restarted(&mut self, home: CoreId) {
@@ -74,7 +88,14 @@ impl Admin {
                     }],
                     validate_only: false,
                 };
-                self.control(world, Asked::Grow { topic: topic.id, count }, request);
+                self.control(
+                    world,
+                    Asked::Grow {
+                        topic: topic.id,
+                        count,
+                    },
+                    request,
+                );
             }
             (Some(_), 2..5) => self.delete_records(world),
             (Some(_), _) => self.look_up(world),
@@ -120,7 +141,9 @@ impl Admin {
     }
 
     fn delete_records(&mut self, world: &mut World) {
-        let Some(partition) = world.some_partition(self.home) else { return };
+        let Some(partition) = world.some_partition(self.home) else {
+            return;
+        };
         let end = world.model.history(partition).end();
         let to = Offset(world.prng.below(end.0 as u64 + 1) as i64);
         world.model.start_asked(partition, to);
@@ -130,7 +153,9 @@ impl Admin {
     }
 
     fn look_up(&mut self, world: &mut World) {
-        let Some(partition) = world.some_partition(self.home) else { return };
+        let Some(partition) = world.some_partition(self.home) else {
+            return;
+        };
         let known = world.model.history(partition).end();
         let ago = world.prng.below(2000) as i64;
         let spec = match world.prng.below(4) {
@@ -140,9 +165,17 @@ impl Admin {
             _ => OffsetSpec::AtOrAfter(world.now().wall.0 - ago),
         };
         let current_leader_epoch = LeaderEpoch(-1);
-        let query = OffsetQuery { partition, current_leader_epoch, spec };
+        let query = OffsetQuery {
+            partition,
+            current_leader_epoch,
+            spec,
+        };
         let to = world.owner(partition);
-        let asked = Asked::Offsets { partition, spec, known };
+        let asked = Asked::Offsets {
+            partition,
+            spec,
+            known,
+        };
         self.ask(world, asked, to, Request::ListOffsets(vec![query]));
     }
 
@@ -184,13 +217,18 @@ impl Admin {
                 }
                 Ok(())
             }
-            (Asked::Offsets { partition, spec, known }, Reply::ListOffsets(results)) => {
-                match results.as_slice() {
-                    [Ok(found)] => check(world, partition, spec, known, *found),
-                    [Err(Refusal::NotLeader | Refusal::Fenced)] => Ok(()),
-                    other => Err(format!("offsets of {partition:?}: {other:?}")),
-                }
-            }
+            (
+                Asked::Offsets {
+                    partition,
+                    spec,
+                    known,
+                },
+                Reply::ListOffsets(results),
+            ) => match results.as_slice() {
+                [Ok(found)] => check(world, partition, spec, known, *found),
+                [Err(Refusal::NotLeader | Refusal::Fenced)] => Ok(()),
+                other => Err(format!("offsets of {partition:?}: {other:?}")),
+            },
             (asked, reply) => Err(format!("{asked:?} was answered with {reply:?}")),
         }
     }

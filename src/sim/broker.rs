@@ -68,8 +68,13 @@ impl World {
             };
             let mut effects = Effects::default();
             let core = Core::new(setup, now, &mut effects);
-            let seat =
-                Seat { core, ready: false, stopped: false, turn_ends: false, tick_at: None };
+            let seat = Seat {
+                core,
+                ready: false,
+                stopped: false,
+                turn_ends: false,
+                tick_at: None,
+            };
             self.broker.seats.push(seat);
             let index = self.broker.seats.len() - 1;
             self.carry_out(index, effects)?;
@@ -81,7 +86,10 @@ impl World {
     /// Both clocks.
     pub(super) fn now(&self) -> Now {
         let wall = WALL_START_MS + (self.now_ns / 1_000_000) as i64;
-        Now { mono: Mono(self.now_ns), wall: Wall(wall) }
+        Now {
+            mono: Mono(self.now_ns),
+            wall: Wall(wall),
+        }
     }
 
     /// Cores of the running process.
@@ -155,7 +163,9 @@ impl World {
 
     fn schedule_tick(&mut self, index: usize) {
         let seat = &mut self.broker.seats[index];
-        let Some(at) = seat.core.next_deadline() else { return };
+        let Some(at) = seat.core.next_deadline() else {
+            return;
+        };
         if seat.tick_at.is_none_or(|planned| at.0 < planned) {
             seat.tick_at = Some(at.0);
             let after = at.0.saturating_sub(self.now_ns);
@@ -174,7 +184,11 @@ impl World {
             self.reply(from, ticket, reply);
         }
         for (to, message) in effects.peers {
-            self.mail(from, to, Happening::Event(to, Event::Peer { from, message }));
+            self.mail(
+                from,
+                to,
+                Happening::Event(to, Event::Peer { from, message }),
+            );
         }
         for (partition, fault) in effects.faults {
             let Fault::Disk(disk) = &fault else {
@@ -205,20 +219,31 @@ impl World {
 
     fn check_topics(&self) -> Result<(), String> {
         let image = self.image(CoreId(0));
-        let found = image.topics().map(|topic| (topic.id, topic.partitions.len())).collect();
+        let found = image
+            .topics()
+            .map(|topic| (topic.id, topic.partitions.len()))
+            .collect();
         self.model.check_topics(&found)
     }
 
     /// A usual disk operation is short; now and then one is not.
     fn disk_ns(&mut self) -> u64 {
         let usual = 5_000 + self.prng.below(self.plan.disk_ns_max);
-        if self.prng.one_in(50) { usual * 20 } else { usual }
+        if self.prng.one_in(50) {
+            usual * 20
+        } else {
+            usual
+        }
     }
 
     /// From core to core, in order.
     pub(super) fn mail(&mut self, from: CoreId, to: CoreId, happening: Happening) {
         let usual = 500 + self.prng.below(20_000);
-        let after = if self.prng.one_in(100) { usual * 50 } else { usual };
+        let after = if self.prng.one_in(100) {
+            usual * 50
+        } else {
+            usual
+        };
         let last = self.broker.mesh.entry((from, to)).or_default();
         *last = (*last + 1).max(self.now_ns + after);
         let after = *last - self.now_ns;
@@ -248,8 +273,13 @@ impl World {
 }
 
 fn cold_files(reply: &Reply) -> Vec<FilePath> {
-    let Reply::Read(results) = reply else { return Vec::new() };
-    let slices = results.iter().filter_map(|result| result.slices.as_ref().ok()).flatten();
+    let Reply::Read(results) = reply else {
+        return Vec::new();
+    };
+    let slices = results
+        .iter()
+        .filter_map(|result| result.slices.as_ref().ok())
+        .flatten();
     let files = slices.filter_map(|slice| match slice {
         Slice::File { file, .. } => Some(file.clone()),
         Slice::Memory(_) => None,
@@ -302,7 +332,11 @@ fn told(event: &Event) -> (&'static str, [i64; 3]) {
         Event::Cancel(ticket) => ("cancel, ticket", [ticket.number as i64, 0, 0]),
         Event::Disk(done) => {
             let owner = i64::from(done.id.owner);
-            let what = if done.result.is_ok() { "disk done" } else { "disk FAILED" };
+            let what = if done.result.is_ok() {
+                "disk done"
+            } else {
+                "disk FAILED"
+            };
             (what, [owner, i64::from(done.id.sequence), 0])
         }
         Event::Peer { from, message } => match message {
@@ -313,9 +347,7 @@ fn told(event: &Event) -> (&'static str, [i64; 3]) {
                 ("applied by", [i64::from(from.0), *version as i64, 0])
             }
             PeerMessage::WantProducerIds => ("ids wanted by", [i64::from(from.0), 0, 0]),
-            PeerMessage::ProducerIds { first, .. } => {
-                ("ids from", [i64::from(from.0), first.0, 0])
-            }
+            PeerMessage::ProducerIds { first, .. } => ("ids from", [i64::from(from.0), first.0, 0]),
         },
         Event::Tick => ("tick", [0; 3]),
         Event::Stop => ("stop", [0; 3]),

@@ -37,12 +37,21 @@ pub(super) struct Consumer {
 
 impl Consumer {
     pub(super) fn new(index: usize) -> Consumer {
-        Consumer { index, home: CoreId(0), at: None, asked: None, audit: None }
+        Consumer {
+            index,
+            home: CoreId(0),
+            at: None,
+            asked: None,
+            audit: None,
+        }
     }
 
     /// Reads these partitions, each to its end.
     pub(super) fn auditor(index: usize, wanted: Vec<TopicPartition>) -> Consumer {
-        Consumer { audit: Some(wanted.into()), ..Consumer::new(index) }
+        Consumer {
+            audit: Some(wanted.into()),
+            ..Consumer::new(index)
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -79,9 +88,15 @@ impl Consumer {
     }
 
     fn read(&mut self, world: &mut World) {
-        let Some((partition, offset)) = self.at else { return };
+        let Some((partition, offset)) = self.at else {
+            return;
+        };
         let known = world.model.history(partition).end();
-        self.asked = Some(Asked { partition, from: offset, known });
+        self.asked = Some(Asked {
+            partition,
+            from: offset,
+            known,
+        });
         let auditing = self.audit.is_some();
         let now = world.now().mono;
         let max_bytes = if world.prng.one_in(3) { 1 << 20 } else { 500 };
@@ -95,7 +110,11 @@ impl Consumer {
         let request = ReadRequest {
             partitions: vec![query],
             max_bytes,
-            min_bytes: if auditing { 0 } else { world.prng.below(300) as i64 },
+            min_bytes: if auditing {
+                0
+            } else {
+                world.prng.below(300) as i64
+            },
             deadline: now.after_ms(world.prng.below(20) as i64),
             received: now,
         };
@@ -115,11 +134,18 @@ impl Consumer {
         let Some(asked) = self.asked.take() else {
             return Err("a consumer was answered twice".to_owned());
         };
-        let Answer { reply: Reply::Read(results), files } = answer else {
+        let Answer {
+            reply: Reply::Read(results),
+            files,
+        } = answer
+        else {
             return Err(format!("a consumer was answered with {:?}", answer.reply));
         };
         let [result] = results.as_slice() else {
-            return Err(format!("one partition was asked for, {} answered", results.len()));
+            return Err(format!(
+                "one partition was asked for, {} answered",
+                results.len()
+            ));
         };
         match &result.slices {
             Err(refusal) => self.refused(asked, refusal, result),
@@ -151,7 +177,9 @@ impl Consumer {
         match refusal {
             Refusal::OffsetOutOfRange { start, end, .. } => {
                 if (*start..=*end).contains(&asked.from) {
-                    return Err(format!("{asked:?} is out of range, but {start} to {end} is not"));
+                    return Err(format!(
+                        "{asked:?} is out of range, but {start} to {end} is not"
+                    ));
                 }
                 self.at = Some((asked.partition, result.log_start_offset));
                 Ok(())
@@ -174,13 +202,23 @@ impl Consumer {
         bytes: &[u8],
         result: &ReadResult,
     ) -> Result<(), String> {
-        let Asked { partition, from, known } = asked;
+        let Asked {
+            partition,
+            from,
+            known,
+        } = asked;
         if bytes.len() != result.size {
-            return Err(format!("{partition:?}: {} bytes of {}", bytes.len(), result.size));
+            return Err(format!(
+                "{partition:?}: {} bytes of {}",
+                bytes.len(),
+                result.size
+            ));
         }
         if result.high_watermark < known {
             let high_watermark = result.high_watermark;
-            return Err(format!("{partition:?} shows {high_watermark}, {known} is committed"));
+            return Err(format!(
+                "{partition:?} shows {high_watermark}, {known} is committed"
+            ));
         }
         let next = check(world, asked, bytes, result.high_watermark)?;
         self.at = Some((partition, next));
@@ -189,7 +227,9 @@ impl Consumer {
         {
             wanted.pop_front();
         } else if bytes.is_empty() && self.audit.is_some() && from < result.high_watermark {
-            return Err(format!("{partition:?}: nothing at {from}, below the high watermark"));
+            return Err(format!(
+                "{partition:?}: nothing at {from}, below the high watermark"
+            ));
         }
         Ok(())
     }
@@ -197,7 +237,9 @@ impl Consumer {
 
 /// Checks what was read: whole batches in a row, records that are known. Gives the next offset.
 fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<Offset, String> {
-    let Asked { partition, from, .. } = asked;
+    let Asked {
+        partition, from, ..
+    } = asked;
     let mut next = from;
     let mut scratch = Scratch::new();
     for (index, batch) in Batches::new(bytes).enumerate() {
@@ -207,21 +249,35 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
         let batch = batch.map_err(|why| wrong(&why))?;
         batch.verify().map_err(|why| wrong(&why))?;
         let header = batch.header;
-        let begins_right =
-            if index == 0 { header.base_offset <= next } else { header.base_offset == next };
+        let begins_right = if index == 0 {
+            header.base_offset <= next
+        } else {
+            header.base_offset == next
+        };
         if !begins_right || header.last_offset() < next {
-            return Err(wrong(&format!("{} to {}", header.base_offset, header.last_offset())));
+            return Err(wrong(&format!(
+                "{} to {}",
+                header.base_offset,
+                header.last_offset()
+            )));
         }
         if header.last_offset() >= end {
-            return Err(wrong(&format!("{} is not below {end}", header.last_offset())));
+            return Err(wrong(&format!(
+                "{} is not below {end}",
+                header.last_offset()
+            )));
         }
-        let records = batch.records(&mut scratch, UNPACKED_BYTES_MAX).map_err(|why| wrong(&why))?;
+        let records = batch
+            .records(&mut scratch, UNPACKED_BYTES_MAX)
+            .map_err(|why| wrong(&why))?;
         for record in records {
             let record = record.map_err(|why| wrong(&why))?;
             let number = record.value.and_then(|value| value.first_chunk::<8>());
             let number = number.ok_or_else(|| wrong(&"a record without a number"))?;
             let number = u64::from_be_bytes(*number);
-            world.model.read(partition, record.offset, number, record.timestamp)?;
+            world
+                .model
+                .read(partition, record.offset, number, record.timestamp)?;
         }
         next = header.last_offset().plus(1);
     }

@@ -55,11 +55,16 @@ impl Disk {
     /// writes of one file in flight at the same place have no order.
     pub(super) fn submit(&mut self, core: CoreId, op: DiskOp) -> Result<u64, String> {
         if let Some((file, range)) = written(&op) {
-            let mut others = self.in_flight.values().filter_map(|(_, other)| written(other));
+            let mut others = self
+                .in_flight
+                .values()
+                .filter_map(|(_, other)| written(other));
             if others.any(|(other, taken)| {
                 other == file && taken.start < range.end && range.start < taken.end
             }) {
-                return Err(format!("two writes to {file} at {range:?} are in flight at once"));
+                return Err(format!(
+                    "two writes to {file} at {range:?} are in flight at once"
+                ));
             }
         }
         let number = self.next;
@@ -91,7 +96,10 @@ impl Disk {
             return Some(fault(file, verb, FaultKind::NoSpace));
         }
         let odds = self.trouble.error_one_in;
-        let may = matches!(op, DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. });
+        let may = matches!(
+            op,
+            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. }
+        );
         if odds == 0 || !may || !self.prng.one_in(odds) {
             return None;
         }
@@ -119,7 +127,13 @@ impl Disk {
             fault(file, verb, FaultKind::NotFound)
         };
         let done = match op {
-            DiskOp::Write { file, at, data, durable, .. } => {
+            DiskOp::Write {
+                file,
+                at,
+                data,
+                durable,
+                ..
+            } => {
                 let lie = durable && self.trouble.lies && self.prng.one_in(4);
                 let inode = self.files.create(&file);
                 inode.map(|inode| self.files.write(inode, at, &data, durable && !lie))
@@ -129,16 +143,15 @@ impl Disk {
                 let bytes = self.files.content(inode).read(at, len);
                 return Ok(DiskOutput::Data(Arc::new(Buf::copy_of(&bytes))));
             }
-            DiskOp::Sync { file, .. } => {
-                self.files.file(&file).map(|inode| self.files.sync(inode))
-            }
+            DiskOp::Sync { file, .. } => self.files.file(&file).map(|inode| self.files.sync(inode)),
             DiskOp::Allocate { file, size, .. } => {
                 let inode = self.files.create(&file);
                 inode.map(|inode| self.files.allocate(inode, size))
             }
-            DiskOp::Truncate { file, size, .. } => {
-                self.files.file(&file).map(|inode| self.files.truncate(inode, size))
-            }
+            DiskOp::Truncate { file, size, .. } => self
+                .files
+                .file(&file)
+                .map(|inode| self.files.truncate(inode, size)),
             DiskOp::ReadFile { file, limit, .. } => {
                 let inode = self.files.file(&file).ok_or(not_found)?;
                 let content = self.files.content(inode);
@@ -160,7 +173,8 @@ impl Disk {
                 Some(())
             }
             DiskOp::RemoveDirectory { directory, .. } => {
-                self.files.remove_directory(&directory, true, &mut self.prng);
+                self.files
+                    .remove_directory(&directory, true, &mut self.prng);
                 Some(())
             }
             DiskOp::List { directory, .. } => {
@@ -176,15 +190,18 @@ impl Disk {
     /// The process is gone. What was in flight has happened, or not, or partly; when `power` goes
     /// too, what was not synced may be lost.
     pub(super) fn crash(&mut self, power: bool) {
-        let mut flying: Vec<DiskOp> =
-            std::mem::take(&mut self.in_flight).into_values().map(|(_, op)| op).collect();
+        let mut flying: Vec<DiskOp> = std::mem::take(&mut self.in_flight)
+            .into_values()
+            .map(|(_, op)| op)
+            .collect();
         while !flying.is_empty() {
             let place = self.prng.below(flying.len() as u64) as usize;
             match flying.swap_remove(place) {
                 DiskOp::Write { file, at, data, .. } => self.write_partly(&file, at, &data),
                 DiskOp::RemoveDirectory { directory, .. } => {
                     let whole = self.prng.one_in(2);
-                    self.files.remove_directory(&directory, whole, &mut self.prng);
+                    self.files
+                        .remove_directory(&directory, whole, &mut self.prng);
                 }
                 DiskOp::ReplaceFile { file, contents, .. } => self.replace_partly(&file, &contents),
                 op => {
@@ -210,7 +227,8 @@ impl Disk {
             }
             _ => {
                 let temporary = file.parent().join(&format!("{}.tmp", file.name()));
-                self.files.replace(&temporary, &contents[..contents.len() / 2]);
+                self.files
+                    .replace(&temporary, &contents[..contents.len() / 2]);
             }
         }
     }
@@ -227,7 +245,11 @@ impl Disk {
 }
 
 fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
-    DiskFault { file: file.clone(), op, kind }
+    DiskFault {
+        file: file.clone(),
+        op,
+        kind,
+    }
 }
 
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {

@@ -88,12 +88,20 @@ impl File {
 
     /// Sectors of what was not synced arrive or not, in any order.
     fn cut_power(&mut self, prng: &mut Prng) {
-        let size = if prng.one_in(2) { self.now.size } else { self.stable.size };
+        let size = if prng.one_in(2) {
+            self.now.size
+        } else {
+            self.stable.size
+        };
         let size = size.max(self.stable.size);
         let style = prng.below(4);
         let stop = prng.below(self.unsynced.len() as u64 + 1) as usize;
         for (index, (number, block)) in std::mem::take(&mut self.unsynced).into_iter().enumerate() {
-            let mut kept = self.stable.blocks.get(&number).map_or([0; BLOCK], |block| **block);
+            let mut kept = self
+                .stable
+                .blocks
+                .get(&number)
+                .map_or([0; BLOCK], |block| **block);
             for sector in 0..BLOCK / SECTOR {
                 let arrives = match style {
                     0 => false,
@@ -142,9 +150,14 @@ pub(super) struct Files {
 impl Files {
     /// Empty data directories.
     pub(super) fn new(disks: u16) -> Files {
-        let mut files = Files { next: u64::from(disks), ..Files::default() };
+        let mut files = Files {
+            next: u64::from(disks),
+            ..Files::default()
+        };
         for disk in 0..disks {
-            files.directories.insert(Inode(u64::from(disk)), Directory::default());
+            files
+                .directories
+                .insert(Inode(u64::from(disk)), Directory::default());
         }
         files
     }
@@ -152,7 +165,9 @@ impl Files {
     fn node(&self, path: &FilePath) -> Option<Node> {
         let mut node = Node::Directory(Inode(u64::from(path.disk)));
         for part in path.path.split('/').filter(|part| !part.is_empty()) {
-            let Node::Directory(inode) = node else { return None };
+            let Node::Directory(inode) = node else {
+                return None;
+            };
             node = *self.directories.get(&inode)?.now.get(part)?;
         }
         Some(node)
@@ -199,7 +214,9 @@ impl Files {
     }
 
     fn enter(&mut self, directory: Inode, name: &str, node: Option<Node>) {
-        let Some(directory) = self.directories.get_mut(&directory) else { return };
+        let Some(directory) = self.directories.get_mut(&directory) else {
+            return;
+        };
         match node {
             Some(node) => directory.now.insert(name.to_owned(), node),
             None => directory.now.remove(name),
@@ -214,7 +231,9 @@ impl Files {
 
     /// Writes whole blocks.
     pub(super) fn write(&mut self, inode: Inode, at: u64, data: &[u8], durable: bool) {
-        let Some(file) = self.files.get_mut(&inode) else { return };
+        let Some(file) = self.files.get_mut(&inode) else {
+            return;
+        };
         for (index, chunk) in data.chunks_exact(BLOCK).enumerate() {
             let number = at / BLOCK as u64 + index as u64;
             let mut block = [0; BLOCK];
@@ -268,10 +287,16 @@ impl Files {
 
     /// Replaces a small file durably; false if its directory is missing.
     pub(super) fn replace(&mut self, path: &FilePath, contents: &[u8]) -> bool {
-        let Some(parent) = self.directory(&path.parent()) else { return false };
+        let Some(parent) = self.directory(&path.parent()) else {
+            return false;
+        };
         let inode = self.new_inode();
         let content = Content::of(contents);
-        let file = File { now: content.clone(), stable: content, unsynced: Vec::new() };
+        let file = File {
+            now: content.clone(),
+            stable: content,
+            unsynced: Vec::new(),
+        };
         self.files.insert(inode, file);
         self.enter(parent, path.name(), Some(Node::File(inode)));
         self.sync_names(parent);
@@ -286,7 +311,9 @@ impl Files {
         if !self.make_directory(&path.parent()) {
             return false;
         }
-        let Some(parent) = self.directory(&path.parent()) else { return false };
+        let Some(parent) = self.directory(&path.parent()) else {
+            return false;
+        };
         let inode = self.new_inode();
         self.directories.insert(inode, Directory::default());
         self.enter(parent, path.name(), Some(Node::Directory(inode)));
@@ -335,15 +362,20 @@ impl Files {
 
     /// The names in a directory; none if it is missing.
     pub(super) fn list(&self, path: &FilePath) -> Vec<DirectoryEntry> {
-        let Some(inode) = self.directory(path) else { return Vec::new() };
-        let entries = self.directories[&inode].now.iter().map(|(name, node)| DirectoryEntry {
-            name: name.clone(),
-            is_directory: matches!(node, Node::Directory(_)),
-            size: match node {
-                Node::File(inode) => self.files[inode].now.size,
-                Node::Directory(_) => 0,
-            },
-        });
+        let Some(inode) = self.directory(path) else {
+            return Vec::new();
+        };
+        let entries = self.directories[&inode]
+            .now
+            .iter()
+            .map(|(name, node)| DirectoryEntry {
+                name: name.clone(),
+                is_directory: matches!(node, Node::Directory(_)),
+                size: match node {
+                    Node::File(inode) => self.files[inode].now.size,
+                    Node::Directory(_) => 0,
+                },
+            });
         entries.collect()
     }
 
@@ -393,7 +425,9 @@ mod tests {
         for seed in 0..40 {
             let mut files = Files::new(1);
             assert!(files.make_directory(&path("t-0")));
-            let file = files.create(&path("t-0/0.log")).expect("the directory is there");
+            let file = files
+                .create(&path("t-0/0.log"))
+                .expect("the directory is there");
             files.sync_directory(&path("t-0"));
             files.allocate(file, 4 * BLOCK as u64);
             files.write(file, 0, &[1; BLOCK], true);

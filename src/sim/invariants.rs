@@ -49,7 +49,9 @@ fn bounds(partition: &Partition) -> Result<(), String> {
     ];
     match row.is_sorted() {
         true => Ok(()),
-        false => Err(format!("start, last stable, high watermark, end out of order: {row:?}")),
+        false => Err(format!(
+            "start, last stable, high watermark, end out of order: {row:?}"
+        )),
     }
 }
 
@@ -57,12 +59,18 @@ fn bounds(partition: &Partition) -> Result<(), String> {
 fn never_backwards(before: (Offset, Offset), now: (Offset, Offset)) -> Result<(), String> {
     match now.0 >= before.0 && now.1 >= before.1 {
         true => Ok(()),
-        false => Err(format!("start and high watermark fell from {before:?} to {now:?}")),
+        false => Err(format!(
+            "start and high watermark fell from {before:?} to {now:?}"
+        )),
     }
 }
 
 fn is_relaxed(image: &Image, id: TopicPartition) -> bool {
-    let name = image.topic_by_id(id.topic).map(|topic| topic.name.to_string());
+    let name = image
+        .topic_by_id(id.topic)
+        .map(|topic| topic.name.to_string());
     let configs = name.and_then(|name| image.configs(&Resource::Topic(name)));
-    configs.and_then(|configs| configs.get("flush.messages")).is_some_and(|value| value != "1")
+    configs
+        .and_then(|configs| configs.get("flush.messages"))
+        .is_some_and(|value| value != "1")
 }

@@ -101,7 +101,11 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {} broke at step {}: {}", self.seed, self.step, self.broken)?;
+        writeln!(
+            f,
+            "seed {} broke at step {}: {}",
+            self.seed, self.step, self.broken
+        )?;
         writeln!(f, "the last events:")?;
         for event in &self.events {
             writeln!(f, "  {event}")?;

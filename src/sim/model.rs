@@ -36,20 +36,31 @@ pub(super) struct History {
 impl History {
     /// The end of what is known to be committed.
     pub(super) fn end(&self) -> Offset {
-        Offset(self.committed.last_key_value().map_or(0, |(offset, _)| offset + 1))
+        Offset(
+            self.committed
+                .last_key_value()
+                .map_or(0, |(offset, _)| offset + 1),
+        )
     }
 
     /// Takes the fact that `record` is committed at `offset`.
     fn learn(&mut self, offset: i64, record: RecordNumber) -> Result<(), String> {
-        let fact = Committed { record, timestamp: None };
+        let fact = Committed {
+            record,
+            timestamp: None,
+        };
         let known = *self.committed.entry(offset).or_insert(fact);
         if known.record != record {
             let other = known.record;
-            return Err(format!("offset {offset} holds record {record}, but held {other}"));
+            return Err(format!(
+                "offset {offset} holds record {record}, but held {other}"
+            ));
         }
         match *self.places.entry(record).or_insert(offset) {
             place if place == offset => Ok(()),
-            place => Err(format!("record {record} is at offset {offset} and at {place}")),
+            place => Err(format!(
+                "record {record} is at offset {offset} and at {place}"
+            )),
         }
     }
 
@@ -58,7 +69,9 @@ impl History {
     fn opened(&mut self, start: Offset, end: Offset) -> Result<u64, String> {
         if start.0 < self.start_promised || start.0 > self.start_asked {
             let (promised, asked) = (self.start_promised, self.start_asked);
-            return Err(format!("the log starts at {start}: promised {promised}, asked {asked}"));
+            return Err(format!(
+                "the log starts at {start}: promised {promised}, asked {asked}"
+            ));
         }
         let power_cut = std::mem::take(&mut self.power_cut);
         let known = self.end();
@@ -66,11 +79,15 @@ impl History {
             return Ok(0);
         }
         if !(self.relaxed && power_cut) {
-            return Err(format!("the log ends at {end}, but offset {known} was reached"));
+            return Err(format!(
+                "the log ends at {end}, but offset {known} was reached"
+            ));
         }
         if end.0 < self.durable_claimed {
             let claimed = self.durable_claimed;
-            return Err(format!("the log ends at {end}, but was durable up to {claimed}"));
+            return Err(format!(
+                "the log ends at {end}, but was durable up to {claimed}"
+            ));
         }
         let lost = self.committed.split_off(&end.0);
         for fact in lost.values() {
@@ -90,12 +107,15 @@ impl History {
     ) -> Result<(), String> {
         let reads = self.committed.range(self.start_asked.min(known.0)..known.0);
         let fits = |fact: &Committed| fact.timestamp.is_some_and(|at| at >= wanted);
-        let first = reads.filter(|(_, fact)| fits(fact)).map(|(offset, _)| *offset).next();
+        let first = reads
+            .filter(|(_, fact)| fits(fact))
+            .map(|(offset, _)| *offset)
+            .next();
         match (first, found) {
             (Some(first), None) => Err(format!("no record at {wanted}, but offset {first} is")),
-            (Some(first), Some(found)) if found.0 > first => {
-                Err(format!("offset {found} is the first at {wanted}, but {first} is earlier"))
-            }
+            (Some(first), Some(found)) if found.0 > first => Err(format!(
+                "offset {found} is the first at {wanted}, but {first} is earlier"
+            )),
             _ => Ok(()),
         }
     }
@@ -164,10 +184,14 @@ impl Model {
         self.read_records += 1;
         if self.sent.get(&record) != Some(&id) {
             let of = self.sent.get(&record);
-            return Err(format!("{id:?} shows record {record} at {offset}, which is of {of:?}"));
+            return Err(format!(
+                "{id:?} shows record {record} at {offset}, which is of {of:?}"
+            ));
         }
         let history = self.histories.entry(id).or_default();
-        history.learn(offset.0, record).map_err(|why| format!("read from {id:?}: {why}"))?;
+        history
+            .learn(offset.0, record)
+            .map_err(|why| format!("read from {id:?}: {why}"))?;
         if let Some(fact) = history.committed.get_mut(&offset.0) {
             fact.timestamp = Some(timestamp);
         }
@@ -216,7 +240,9 @@ impl Model {
     ) -> Result<(), String> {
         let history = self.histories.entry(id).or_default();
         history.relaxed = relaxed;
-        let lost = history.opened(start, end).map_err(|why| format!("{id:?} opened: {why}"))?;
+        let lost = history
+            .opened(start, end)
+            .map_err(|why| format!("{id:?} opened: {why}"))?;
         self.lost_records += lost;
         Ok(())
     }

@@ -74,7 +74,11 @@ impl Plan {
             steps,
             crashes,
             disks: if prng.one_in(4) { 2 } else { 1 },
-            disk_error_one_in: if prng.one_in(3) { 20 + prng.below(300) } else { 0 },
+            disk_error_one_in: if prng.one_in(3) {
+                20 + prng.below(300)
+            } else {
+                0
+            },
             fills_up: prng.one_in(4),
             idempotent_producers: 1 + prng.below(3) as usize,
             plain_producers: prng.below(2) as usize,

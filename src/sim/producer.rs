@@ -153,7 +153,11 @@ impl Producer {
         let Some(target) = self.target else { return };
         let count = 1 + world.prng.below(3);
         let first = world.model.new_records(target, count);
-        let codec = if world.prng.one_in(6) { Codec::Lz4 } else { Codec::None };
+        let codec = if world.prng.one_in(6) {
+            Codec::Lz4
+        } else {
+            Codec::None
+        };
         let mut builder = BatchBuilder::new(codec);
         if let Some(id) = self.id {
             let next = self.sequences.entry(target).or_default();
@@ -169,8 +173,14 @@ impl Producer {
         self.marks += 1;
         let sure = self.batches.is_empty();
         let bytes = Bytes::from(builder.finish());
-        let batch =
-            Outgoing { mark: self.marks, first, count, bytes, in_flight: false, sure };
+        let batch = Outgoing {
+            mark: self.marks,
+            first,
+            count,
+            bytes,
+            in_flight: false,
+            sure,
+        };
         self.batches.push_back(batch);
         self.send(self.batches.len() - 1, world);
     }
@@ -227,9 +237,13 @@ impl Producer {
         let (Some(place), Some(target)) = (place, self.target) else {
             return Err(format!("batch {mark} was answered twice"));
         };
-        let Some(batch) = self.batches.remove(place) else { return Ok(()) };
+        let Some(batch) = self.batches.remove(place) else {
+            return Ok(());
+        };
         let told = [i64::from(target.partition.0), base, batch.first as i64];
-        world.trace.note(world.now_ns, 0, "acked (partition, offset, record)", told);
+        world
+            .trace
+            .note(world.now_ns, 0, "acked (partition, offset, record)", told);
         if self.idempotent
             && let Some((newest, at)) = self.newest
             && (newest < mark) != (at < base)
@@ -241,7 +255,9 @@ impl Producer {
         if self.newest.is_none_or(|(newest, _)| newest < mark) {
             self.newest = Some((mark, base));
         }
-        world.model.acked(target, crate::base::Offset(base), batch.first, batch.count)
+        world
+            .model
+            .acked(target, crate::base::Offset(base), batch.first, batch.count)
     }
 
     fn refused(&mut self, world: &mut World, mark: u64, refusal: Refusal) -> Result<(), String> {
@@ -250,7 +266,9 @@ impl Producer {
         };
         self.batches[place].in_flight = false;
         let told = [mark as i64, i64::from(refusal.code() as i16), 0];
-        world.trace.note(world.now_ns, 0, "append refused (batch, code)", told);
+        world
+            .trace
+            .note(world.now_ns, 0, "append refused (batch, code)", told);
         match refusal {
             Refusal::NotLeader
             | Refusal::Fenced
@@ -259,7 +277,9 @@ impl Producer {
             ) => {}
             Refusal::OutOfOrderSequence { .. } if !self.batches[place].sure => {}
             Refusal::OutOfOrderSequence { expected, found } => {
-                let Some(target) = self.target else { return Ok(()) };
+                let Some(target) = self.target else {
+                    return Ok(());
+                };
                 if world.model.history(target).losses == 0 {
                     return Err(format!(
                         "{target:?}: sequence {found} was refused, {expected} expected, though all \

@@ -114,7 +114,10 @@ impl World {
             waiting: BTreeMap::new(),
             tickets: 0,
             calm: false,
-            report: Report { seed: plan.seed, ..Report::default() },
+            report: Report {
+                seed: plan.seed,
+                ..Report::default()
+            },
             prng,
             plan,
         };
@@ -182,7 +185,8 @@ impl World {
             }
         }
         let auditor = self.clients.len();
-        self.clients.push(Some(Client::Consumer(Consumer::auditor(auditor, wanted))));
+        self.clients
+            .push(Some(Client::Consumer(Consumer::auditor(auditor, wanted))));
         self.later(0, Happening::Client(auditor));
         self.settle("all records to be read")?;
         self.clients.pop();
@@ -212,7 +216,8 @@ impl World {
 
     fn start(&mut self, pool: &Pool) -> Result<(), String> {
         let cores = 1 + self.prng.below(4) as u16;
-        self.trace.note(self.now_ns, 0, "START with cores", [i64::from(cores), 0, 0]);
+        self.trace
+            .note(self.now_ns, 0, "START with cores", [i64::from(cores), 0, 0]);
         self.start_broker(cores, pool)?;
         for index in 0..self.clients.len() {
             let home = CoreId(self.prng.below(u64::from(cores)) as u16);
@@ -240,7 +245,8 @@ impl World {
         self.note_claims();
         let power = crash == Crash::PowerCut;
         let told = [i64::from(power), i64::from(crash == Crash::Stop), 0];
-        self.trace.note(self.now_ns, 0, "CRASH (power, clean)", told);
+        self.trace
+            .note(self.now_ns, 0, "CRASH (power, clean)", told);
         match crash {
             Crash::PowerCut => self.report.power_cuts += 1,
             Crash::Kill => self.report.kills += 1,
@@ -261,8 +267,13 @@ impl World {
 
     fn note_claims(&mut self) {
         for seat in &self.broker.seats {
-            for partition in seat.core.partitions().filter(|partition| partition.is_ready()) {
-                self.model.durable_claimed(partition.id(), partition.durable_end());
+            for partition in seat
+                .core
+                .partitions()
+                .filter(|partition| partition.is_ready())
+            {
+                self.model
+                    .durable_claimed(partition.id(), partition.durable_end());
             }
         }
     }
@@ -316,7 +327,8 @@ impl World {
     }
 
     fn fill_up(&mut self, full: bool) {
-        self.trace.note(self.now_ns, 0, "disk full", [i64::from(full), 0, 0]);
+        self.trace
+            .note(self.now_ns, 0, "disk full", [i64::from(full), 0, 0]);
         self.disk.trouble.full = full && !self.calm;
         let after = 1_000_000 + self.prng.below(30_000_000);
         if full || !self.calm {
@@ -326,10 +338,16 @@ impl World {
 
     fn answered(&mut self, ticket: u64, answer: Answer) -> Result<(), String> {
         let Some(waiting) = self.waiting.remove(&ticket) else {
-            return Err(format!("nobody waits for ticket {ticket}: {:?}", answer.reply));
+            return Err(format!(
+                "nobody waits for ticket {ticket}: {:?}",
+                answer.reply
+            ));
         };
-        self.trace.note(self.now_ns, 0, "answer to ticket", [ticket as i64, 0, 0]);
-        self.act(waiting.client, |client, world| client.answered(world, waiting.mark, answer))
+        self.trace
+            .note(self.now_ns, 0, "answer to ticket", [ticket as i64, 0, 0]);
+        self.act(waiting.client, |client, world| {
+            client.answered(world, waiting.mark, answer)
+        })
     }
 
     fn act(
@@ -348,7 +366,8 @@ impl World {
     /// Something happens `after` nanoseconds.
     pub(super) fn later(&mut self, after: u64, happening: Happening) {
         self.queued += 1;
-        self.queue.insert((self.now_ns.saturating_add(after), self.queued), happening);
+        self.queue
+            .insert((self.now_ns.saturating_add(after), self.queued), happening);
     }
 
     /// Sends a request of a client on core `home` to core `to`. Gives the ticket.
@@ -359,10 +378,17 @@ impl World {
         to: CoreId,
         request: Request,
     ) -> Ticket {
-        let ticket = Ticket { core: home, number: self.tickets };
+        let ticket = Ticket {
+            core: home,
+            number: self.tickets,
+        };
         self.tickets += 1;
         self.waiting.insert(ticket.number, Waiting { client, mark });
-        self.mail(home, to, Happening::Event(to, Event::Request { ticket, request }));
+        self.mail(
+            home,
+            to,
+            Happening::Event(to, Event::Request { ticket, request }),
+        );
         ticket
     }
 
