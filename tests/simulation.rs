@@ -32,6 +32,13 @@ fn every_seed_keeps_its_promises() {
     );
 }
 
+/// The core's timers went round for ever: `flush.ms` was over while the segment was being sealed.
+#[test]
+fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {
+    let report = run(833, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 14, 159] {

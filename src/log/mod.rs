@@ -304,9 +304,14 @@ impl Log {
 
     /// When [`Log::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Mono> {
+        // While the segment is being sealed its own sync is in flight: a deadline in the past would
+        // make the core's timers go round for ever.
+        let written = self.segments.get(self.segment_of_written());
+        let can_sync = written.is_some_and(|segment| segment.stage == FileStage::Open);
+        let flush_ms = if can_sync { self.options.flush_ms } else { i64::MAX };
         let tail = self
             .tail
-            .deadline(self.options.flush_ms)
+            .deadline(flush_ms)
             .filter(|_| self.fault.is_none());
         tail.into_iter().chain(self.trash.deadline()).min()
     }
