@@ -12,6 +12,7 @@ mod format;
 mod inspect;
 mod logging;
 mod produce;
+mod progress;
 mod serve;
 mod sim;
 mod start;
