@@ -182,12 +182,9 @@ impl Client {
 
     /// The topic of this name.
     pub fn topic(&mut self, name: &str) -> Result<Topic, ClientError> {
-        let missing = || {
-            let error = ErrorCode::UnknownTopicOrPartition;
-            ClientError::refused(format!("topic {name}"), error, None)
-        };
         let mut topics = self.topics(Some(&[name.to_owned()]))?;
-        topics.pop().unwrap_or_else(|| Err(missing()))
+        let missing = || Err(ClientError::NoSuchTopic(name.to_owned()));
+        topics.pop().unwrap_or_else(missing)
     }
 
     fn describe(&mut self, names: Option<&[String]>) -> Result<MetadataResponse, ClientError> {
@@ -234,8 +231,10 @@ fn name_in(topic: &Result<Topic, ClientError>) -> &str {
 fn topic(told: &MetadataResponseTopic) -> Option<Result<Topic, ClientError>> {
     let name = told.name.as_ref()?.0.to_string();
     if told.error_code != 0 {
-        let error = error_of(told.error_code);
-        return Some(Err(ClientError::refused(format!("topic {name}"), error, None)));
+        return Some(Err(match error_of(told.error_code) {
+            ErrorCode::UnknownTopicOrPartition => ClientError::NoSuchTopic(name),
+            error => ClientError::refused(format!("topic {name}"), error, None),
+        }));
     }
     let ids = |nodes: &[crate::protocol::messages::BrokerId]| {
         let ids = nodes.iter().map(|node| node.0);

@@ -32,6 +32,8 @@ pub enum ClientError {
     },
     /// The request cannot be written in the broker's version.
     Unencodable(String),
+    /// There is no topic of this name.
+    NoSuchTopic(String),
     /// The broker said no.
     Refused {
         /// What was asked for: `create topic orders`.
@@ -68,6 +70,7 @@ impl ClientError {
             ClientError::Refused { error, .. } => error.is_retriable(),
             ClientError::Unsupported { .. }
             | ClientError::Unencodable(_)
+            | ClientError::NoSuchTopic(_)
             | ClientError::TimedOut { .. } => false,
         }
     }
@@ -97,6 +100,11 @@ impl fmt::Display for ClientError {
                 write!(f, "the broker at {address} does not serve {key} in a known version")
             }
             ClientError::Unencodable(why) => write!(f, "the broker's version is too old: {why}"),
+            ClientError::NoSuchTopic(topic) => write!(
+                f,
+                "there is no topic {topic}: see `corelane topic list`, or create it with \
+                 `corelane topic create {topic}`"
+            ),
             ClientError::Refused {
                 what,
                 error,

@@ -92,10 +92,10 @@ impl Producer {
         })
     }
 
-    /// Records that were taken and not sent yet.
-    pub fn waiting(&self) -> usize {
-        let open = self.open.values();
-        open.map(|batch| batch.record_count() as usize).sum()
+    /// True if the topic has this partition.
+    pub fn has(&self, partition: i32) -> bool {
+        let mut partitions = self.topic.partitions.iter();
+        partitions.any(|known| known.index.0 == partition)
     }
 
     /// Takes a record: for `partition`, or where its key belongs, or where others without a key go.
@@ -134,6 +134,9 @@ impl Producer {
 
     /// Sends everything and waits until it counts as written.
     pub fn flush(&mut self) -> Result<(), ClientError> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
         let mut batches = Vec::new();
         for (partition, batch) in std::mem::take(&mut self.open) {
             let count = batch.record_count();
