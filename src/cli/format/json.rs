@@ -83,7 +83,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Item, String> {
     })
 }
 
-pub(super) fn write(item: &Item, out: &mut Vec<u8>) {
+/// Writes a record as one JSON object with a line feed.
+pub fn write(item: &Item, out: &mut Vec<u8>) {
     let headers = item.headers.iter().map(|(name, value)| {
         let name = String::from_utf8_lossy(name).into_owned();
         (name, value.as_deref().map(data))

@@ -12,6 +12,8 @@
 mod bytes;
 mod json;
 
+pub use json::write as write_json;
+
 use clap::{Args, ValueEnum};
 
 /// How keys and values are written.
