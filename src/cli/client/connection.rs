@@ -144,7 +144,7 @@ impl Connection {
         let size = frame_size(prefix, ANSWER_BYTES_MAX).map_err(|error| self.broken(error))?;
         // Grows by what comes, not by what was announced.
         let mut frame = Vec::with_capacity(size.min(1 << 20));
-        let read = self.stream.by_ref().take(size as u64).read_to_end(&mut frame);
+        let read = (&self.stream).take(size as u64).read_to_end(&mut frame);
         read.map_err(|error| self.broken(waiting(error)))?;
         if frame.len() < size {
             return Err(self.broken("it was closed in the middle of an answer"));
