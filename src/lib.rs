@@ -45,3 +45,4 @@ pub mod protocol;
 pub mod record;
 pub mod rt;
 pub mod shard;
+pub mod sim;
