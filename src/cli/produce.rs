@@ -45,13 +45,10 @@ enum Compression {
 /// When a record counts as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// When it was sent
     #[value(name = "0")]
     None,
-    /// When the leader has it
     #[value(name = "1")]
     Leader,
-    /// When all in-sync replicas have it
     All,
 }
 
@@ -81,7 +78,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     compression_level: Option<i32>,
 
-    /// When a record counts as written
+    /// A record counts as written when it was sent (0), when the leader has it (1), or when all
+    /// in-sync replicas have it (all)
     #[arg(long, value_enum, default_value = "all", value_name = "WHEN")]
     acks: Wanted,
 

@@ -163,7 +163,9 @@ impl Producer {
 
 fn take_identity(client: &mut Client) -> Result<(ProducerId, ProducerEpoch), ClientError> {
     let none = crate::protocol::messages::ProducerId(-1);
+    // The default is an empty id, which is not the same as none.
     let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(none)
         .with_producer_epoch(-1);

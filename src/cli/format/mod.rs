@@ -19,20 +19,17 @@ use clap::{Args, ValueEnum};
 /// How keys and values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// As they are
+    // Docs here would make every help page twice as long: the module has them.
     Text,
-    /// One JSON object a record
     Json,
-    /// Two hexadecimal digits a byte
     Hex,
-    /// RFC 4648, with padding
     Base64,
 }
 
 /// What a line holds.
 #[derive(Args, Clone, Debug)]
 pub struct Layout {
-    /// How keys and values are written
+    /// How keys and values are written; json is one object a record
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", help_heading = "Lines")]
     pub format: Format,
 
