@@ -41,7 +41,12 @@ pub struct Arguments {
 
     /// Where to begin: earliest, latest, an offset, the last so many (-10) of each partition, or a
     /// time (2026-01-31T09:00:00Z, or @MILLISECONDS since 1970)
-    #[arg(long, value_name = "START", default_value = "earliest", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "START",
+        default_value = "earliest",
+        allow_hyphen_values = true
+    )]
     from: Start,
 
     /// Go on reading what comes
@@ -101,7 +106,10 @@ fn chosen(topic: &Topic, wanted: &[i32]) -> Result<Vec<PartitionIndex>, Failed> 
         return Ok(all.collect());
     }
     let all: Vec<_> = all.collect();
-    if let Some(unknown) = wanted.iter().find(|index| !all.contains(&PartitionIndex(**index))) {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|index| !all.contains(&PartitionIndex(**index)))
+    {
         return Err(Failed::operation(format!(
             "{} has no partition {unknown}: it has {}, counted from 0",
             topic.name,
@@ -128,7 +136,11 @@ fn bounds(
             let mut found = client.offsets(topic, partitions, time)?;
             // Nothing is that late: what comes is.
             for (partition, offset) in &mut found {
-                *offset = if offset.0 < 0 { ends[partition] } else { *offset };
+                *offset = if offset.0 < 0 {
+                    ends[partition]
+                } else {
+                    *offset
+                };
             }
             found
         }
@@ -151,7 +163,10 @@ fn bounds(
                     return Err(ClientError::refused(what, error, Some(&range)));
                 }
             }
-            partitions.iter().map(|partition| (*partition, Offset(offset))).collect()
+            partitions
+                .iter()
+                .map(|partition| (*partition, Offset(offset)))
+                .collect()
         }
     };
     Ok((starts, ends))
@@ -247,7 +262,9 @@ impl Reading<'_> {
         if next <= from {
             return Ok(());
         }
-        batch.verify().map_err(|error| self.unreadable(partition, error))?;
+        batch
+            .verify()
+            .map_err(|error| self.unreadable(partition, error))?;
         if !batch.header.is_control() {
             let mut scratch = std::mem::take(&mut self.scratch);
             let shown = self.show(partition, batch, from, &mut scratch);

@@ -22,11 +22,16 @@ pub fn start_logging(
 ) -> Result<(), Failed> {
     let terminal = std::io::stderr().is_terminal();
     let filter = filter.unwrap_or(if broker { "info" } else { "warn" });
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
-        Failed::usage(format!("invalid value {filter:?} for --log: {error}"))
-    })?;
-    let text = if terminal { LogFormat::Text } else { LogFormat::Json };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Failed::usage(format!("invalid value {filter:?} for --log: {error}")))?;
+    let text = if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    };
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format.unwrap_or(text) {
         LogFormat::Text => logs.with_ansi(terminal).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

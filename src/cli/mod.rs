@@ -52,7 +52,13 @@ pub struct Cli {
     pub serve: serve::Arguments,
 
     /// How logs are written to standard error [default: text on a terminal, json otherwise]
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = "Logs"
+    )]
     pub log_format: Option<LogFormat>,
 
     /// Which logs: a level (error, warn, info, debug, trace) or a list such as

@@ -71,7 +71,13 @@ pub struct Arguments {
     partition: Option<i32>,
 
     /// Compress batches
-    #[arg(short = 'z', long, value_enum, default_value = "none", value_name = "CODEC")]
+    #[arg(
+        short = 'z',
+        long,
+        value_enum,
+        default_value = "none",
+        value_name = "CODEC"
+    )]
     compression: Compression,
 
     /// The compression level, on the codec's own scale
@@ -128,7 +134,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let start = usize::from(u16::from_le_bytes(limits::random()));
     let client = arguments.broker.client();
     let producer = Producer::new(client, &arguments.topic, settings, start)?;
-    if let Some(partition) = arguments.partition.filter(|partition| !producer.has(*partition)) {
+    if let Some(partition) = arguments
+        .partition
+        .filter(|partition| !producer.has(*partition))
+    {
         return Err(Failed::operation(format!(
             "{} has no partition {partition}: see `corelane topic describe {}`",
             arguments.topic, arguments.topic
@@ -142,7 +151,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let headers = arguments.headers.iter();
     let sending = Sending {
         arguments,
-        headers: headers.map(|header| parse_header(header.as_bytes())).collect(),
+        headers: headers
+            .map(|header| parse_header(header.as_bytes()))
+            .collect(),
         producer,
         progress: Progress::new("written", !io::stdin().is_terminal()),
         line: 0,
@@ -157,7 +168,10 @@ fn read_lines(sender: &SyncSender<Lines>) {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
-        let read = input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line);
+        let read = input
+            .by_ref()
+            .take(LINE_BYTES_MAX as u64)
+            .read_until(b'\n', &mut line);
         match read {
             Ok(0) => break,
             Ok(LINE_BYTES_MAX) => {
@@ -192,8 +206,12 @@ struct Sending<'a> {
 impl Sending<'_> {
     fn run(mut self, chunks: &Receiver<Lines>) -> Result<(), Failed> {
         let linger = Duration::from_millis(self.arguments.linger);
-        let mut deadline: Option<Instant> = None;
         loop {
+            let deadline = self.producer.waiting_since().map(|since| since + linger);
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.producer.flush()?;
+                continue;
+            }
             let received = match deadline {
                 None => chunks.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => chunks.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -207,7 +225,6 @@ impl Sending<'_> {
                             return Err(failed);
                         }
                     }
-                    deadline = deadline.or(Some(Instant::now() + linger));
                 }
                 Ok(Err(error)) => {
                     self.producer.flush()?;
@@ -215,10 +232,6 @@ impl Sending<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if deadline.is_some_and(|at| at <= Instant::now()) {
-                self.producer.flush()?;
-                deadline = None;
             }
         }
         self.producer.flush()?;
@@ -229,8 +242,7 @@ impl Sending<'_> {
     fn take(&mut self, line: &[u8]) -> Result<(), Failed> {
         self.line += 1;
         let item = self.arguments.layout.parse(line);
-        let item = item
-            .map_err(|why| Failed::operation(format!("line {}: {why}", self.line)))?;
+        let item = item.map_err(|why| Failed::operation(format!("line {}: {why}", self.line)))?;
         self.append(&item)?;
         self.progress.add(1, line.len() as u64);
         Ok(())
@@ -240,7 +252,9 @@ impl Sending<'_> {
         let partition = self.arguments.partition.or(item.partition);
         if let Some(partition) = partition.filter(|partition| !self.producer.has(*partition)) {
             let line = self.line;
-            return Err(Failed::operation(format!("line {line}: no partition {partition}")));
+            return Err(Failed::operation(format!(
+                "line {line}: no partition {partition}"
+            )));
         }
         let headers: Vec<_> = item
             .headers

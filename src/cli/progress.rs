@@ -72,6 +72,9 @@ mod tests {
     #[test]
     fn a_line_tells_how_many_and_how_fast() {
         let line = super::line("written", 10, 5_000_000, std::time::Duration::from_secs(2));
-        assert_eq!(line, "10 records written, 5.0 MB in 2.0 s (5 records/s, 2.5 MB/s)");
+        assert_eq!(
+            line,
+            "10 records written, 5.0 MB in 2.0 s (5 records/s, 2.5 MB/s)"
+        );
     }
 }

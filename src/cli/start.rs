@@ -64,7 +64,9 @@ fn milliseconds(text: &str) -> Option<i64> {
         return None;
     }
     let millisecond: i64 = format!("{fraction:0<3}").parse().ok()?;
-    let days = (1970..year).map(|year| if is_leap(year) { 366 } else { 365 }).sum::<i64>()
+    let days = (1970..year)
+        .map(|year| if is_leap(year) { 366 } else { 365 })
+        .sum::<i64>()
         + (1..month).map(|month| days_of(year, month)).sum::<i64>()
         + day
         - 1;
@@ -109,7 +111,16 @@ mod tests {
         for (text, start) in cases {
             assert_eq!(text.parse(), Ok(start), "{text}");
         }
-        for wrong in ["", "now", "-", "--1", "@-1", "2023-02-29", "2024-13-01", "2024-01-01T24:00"] {
+        for wrong in [
+            "",
+            "now",
+            "-",
+            "--1",
+            "@-1",
+            "2023-02-29",
+            "2024-13-01",
+            "2024-01-01T24:00",
+        ] {
             assert!(wrong.parse::<Start>().is_err(), "{wrong}");
         }
     }

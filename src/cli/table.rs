@@ -13,10 +13,13 @@ pub(super) fn lines(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     };
     let columns: Vec<_> = (0..head.len()).map(|at| (width(at), number(at))).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&columns).map(|(cell, (width, number))| match number {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
-        });
+        let cells = row
+            .iter()
+            .zip(&columns)
+            .map(|(cell, (width, number))| match number {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            });
         let line: Vec<String> = cells.collect();
         line.join("  ").trim_end().to_owned()
     };
@@ -29,10 +32,17 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_needed_and_numbers_stand_right() {
-        let rows = [vec!["orders".into(), "6".into()], vec!["a".into(), "12".into()]];
+        let rows = [
+            vec!["orders".into(), "6".into()],
+            vec!["a".into(), "12".into()],
+        ];
         assert_eq!(
             lines(&["TOPIC", "PARTITIONS"], &rows),
-            ["TOPIC   PARTITIONS", "orders           6", "a               12"]
+            [
+                "TOPIC   PARTITIONS",
+                "orders           6",
+                "a               12"
+            ]
         );
     }
 }

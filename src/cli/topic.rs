@@ -178,13 +178,21 @@ fn answer(
     match error_of(code) {
         ErrorCode::None => Ok(()),
         ErrorCode::UnknownTopicOrPartition => Err(ClientError::NoSuchTopic(topic.to_owned())),
-        error => Err(ClientError::refused(what, error, message.map(|text| &**text))),
+        error => Err(ClientError::refused(
+            what,
+            error,
+            message.map(|text| &**text),
+        )),
     }
 }
 
 /// The topic that was asked for is missing from the answer.
 fn silence(what: String) -> ClientError {
-    ClientError::refused(what, ErrorCode::UnknownServerError, Some("no answer for this topic"))
+    ClientError::refused(
+        what,
+        ErrorCode::UnknownServerError,
+        Some("no answer for this topic"),
+    )
 }
 
 impl Create {
@@ -214,13 +222,21 @@ impl Create {
             if error == ErrorCode::TopicAlreadyExists && again {
                 return Ok(None);
             }
-            answer(what(), &self.topic, told.error_code, told.error_message.as_ref())?;
+            answer(
+                what(),
+                &self.topic,
+                told.error_code,
+                told.error_message.as_ref(),
+            )?;
             Ok(Some(told.num_partitions))
         });
         match created {
             Ok(Some(count)) if count > 0 => {
                 let s = if count == 1 { "" } else { "s" };
-                Ok(vec![format!("created {} with {count} partition{s}", self.topic)])
+                Ok(vec![format!(
+                    "created {} with {count} partition{s}",
+                    self.topic
+                )])
             }
             Ok(_) => Ok(vec![format!("created {}", self.topic)]),
             Err(error)
@@ -235,9 +251,14 @@ impl Create {
 
 impl List {
     fn run(&self) -> Result<Vec<String>, Failed> {
-        let topics = self.broker.client().retrying(|client| client.topics(None))?;
+        let topics = self
+            .broker
+            .client()
+            .retrying(|client| client.topics(None))?;
         let topics = topics.into_iter().collect::<Result<Vec<Topic>, _>>()?;
-        let topics = topics.iter().filter(|topic| self.internal || !topic.is_internal);
+        let topics = topics
+            .iter()
+            .filter(|topic| self.internal || !topic.is_internal);
         let replicas = |topic: &Topic| topic.partitions.first().map_or(0, |p| p.replicas.len());
         if self.names {
             return Ok(topics.map(|topic| topic.name.clone()).collect());
@@ -296,7 +317,10 @@ impl Describe {
 
     fn ask(&self, client: &mut Client, topic: &str) -> Result<Described, ClientError> {
         let topic = client.topic(topic)?;
-        let led = topic.partitions.iter().filter(|partition| partition.leader.0 >= 0);
+        let led = topic
+            .partitions
+            .iter()
+            .filter(|partition| partition.leader.0 >= 0);
         let led: Vec<_> = led.map(|partition| partition.index).collect();
         let starts = client.offsets(&topic, &led, -2)?;
         let ends = client.offsets(&topic, &led, -1)?;
@@ -319,7 +343,10 @@ fn configs_of(client: &mut Client, topic: &str) -> Result<Vec<Config>, ClientErr
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let response = client.any()?.call(&request, i16::MAX)?;
     let what = format!("configs of topic {topic}");
-    let told = response.results.first().ok_or_else(|| silence(what.clone()))?;
+    let told = response
+        .results
+        .first()
+        .ok_or_else(|| silence(what.clone()))?;
     answer(what, topic, told.error_code, told.error_message.as_ref())?;
     let configs = told.configs.iter().map(|config| Config {
         name: config.name.to_string(),
@@ -343,7 +370,10 @@ impl Described {
             .partitions
             .iter()
             .map(|partition| {
-                let (start, end) = (self.starts.get(&partition.index), self.ends.get(&partition.index));
+                let (start, end) = (
+                    self.starts.get(&partition.index),
+                    self.ends.get(&partition.index),
+                );
                 let number = |number: Option<i64>| number.map_or("-".into(), |n| n.to_string());
                 let (start, end) = (start.map(|start| start.0), end.map(|end| end.0));
                 vec![
@@ -357,7 +387,15 @@ impl Described {
                 ]
             })
             .collect();
-        let head = ["PARTITION", "LEADER", "REPLICAS", "IN SYNC", "START", "END", "OFFSETS"];
+        let head = [
+            "PARTITION",
+            "LEADER",
+            "REPLICAS",
+            "IN SYNC",
+            "START",
+            "END",
+            "OFFSETS",
+        ];
         lines.extend(table::lines(&head, &rows));
         if !self.configs.is_empty() {
             let rows: Vec<_> = self
@@ -415,7 +453,10 @@ impl Alter {
     fn alter_configs(&self, client: &mut Client) -> Result<(), ClientError> {
         const SET: i8 = 0;
         const DELETE: i8 = 1;
-        let set = self.config.iter().map(|(key, value)| (key, SET, Some(text(value))));
+        let set = self
+            .config
+            .iter()
+            .map(|(key, value)| (key, SET, Some(text(value))));
         let delete = self.delete_config.iter().map(|key| (key, DELETE, None));
         let configs = set.chain(delete).map(|(key, operation, value)| {
             AlterableConfig::default()
@@ -430,8 +471,16 @@ impl Alter {
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let response = client.controller()?.call(&request, i16::MAX)?;
         let what = format!("alter topic {}", self.topic);
-        let told = response.responses.first().ok_or_else(|| silence(what.clone()))?;
-        answer(what, &self.topic, told.error_code, told.error_message.as_ref())
+        let told = response
+            .responses
+            .first()
+            .ok_or_else(|| silence(what.clone()))?;
+        answer(
+            what,
+            &self.topic,
+            told.error_code,
+            told.error_message.as_ref(),
+        )
     }
 
     fn add_partitions(&self, client: &mut Client, count: i32) -> Result<(), ClientError> {
@@ -444,8 +493,16 @@ impl Alter {
             .with_timeout_ms(client.timeout_ms());
         let response = client.controller()?.call(&request, i16::MAX)?;
         let what = format!("add partitions to topic {}", self.topic);
-        let told = response.results.first().ok_or_else(|| silence(what.clone()))?;
-        answer(what, &self.topic, told.error_code, told.error_message.as_ref())
+        let told = response
+            .results
+            .first()
+            .ok_or_else(|| silence(what.clone()))?;
+        answer(
+            what,
+            &self.topic,
+            told.error_code,
+            told.error_message.as_ref(),
+        )
     }
 }
 
@@ -481,6 +538,9 @@ fn delete(client: &mut Client, topic: &str) -> Result<(), ClientError> {
     // Version 6 names topics in another way, for the sake of ids.
     let response = client.controller()?.call(&request, 5)?;
     let what = format!("delete topic {topic}");
-    let told = response.responses.first().ok_or_else(|| silence(what.clone()))?;
+    let told = response
+        .responses
+        .first()
+        .ok_or_else(|| silence(what.clone()))?;
     answer(what, topic, told.error_code, told.error_message.as_ref())
 }

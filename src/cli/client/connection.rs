@@ -95,11 +95,7 @@ impl Connection {
 
     /// Sends a request in the highest version that both know, `most` at most, and waits for its
     /// answer.
-    pub fn call<T: Request>(
-        &mut self,
-        request: &T,
-        most: i16,
-    ) -> Result<T::Response, ClientError> {
+    pub fn call<T: Request>(&mut self, request: &T, most: i16) -> Result<T::Response, ClientError> {
         let key = ApiKey::from_code(T::KEY).expect("every request has a named key");
         let most = most.min(decodable_max(key));
         let version = self.version(key, T::VERSIONS.min, most)?;
@@ -129,7 +125,9 @@ impl Connection {
 
     /// Sends a whole frame.
     pub fn send(&mut self, frame: &[u8]) -> Result<(), ClientError> {
-        self.stream.write_all(frame).map_err(|error| self.broken(error))
+        self.stream
+            .write_all(frame)
+            .map_err(|error| self.broken(error))
     }
 
     /// Waits for the answer to a request; returns its body.
@@ -158,10 +156,12 @@ impl Connection {
     }
 
     fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ClientError> {
-        self.stream.read_exact(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.broken("the broker closed it"),
-            _ => self.broken(waiting(error)),
-        })
+        self.stream
+            .read_exact(buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.broken("the broker closed it"),
+                _ => self.broken(waiting(error)),
+            })
     }
 
     /// An error of this connection.

@@ -84,9 +84,11 @@ impl Client {
         let mut fetched = Vec::new();
         let partitions: Vec<_> = positions.iter().map(|at| at.partition).collect();
         for (leader, partitions) in by_leader(topic, &partitions)? {
-            let wanted = positions.iter().filter(|at| partitions.contains(&at.partition));
-            let wanted = wanted
-                .map(|at| FetchPartition::new(at.partition, at.offset, PARTITION_BYTES_MAX));
+            let wanted = positions
+                .iter()
+                .filter(|at| partitions.contains(&at.partition));
+            let wanted =
+                wanted.map(|at| FetchPartition::new(at.partition, at.offset, PARTITION_BYTES_MAX));
             let name = TopicRef::Name(StrBytes::from_string(topic.name.clone()));
             let request = FetchRequest {
                 max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
@@ -102,7 +104,11 @@ impl Client {
             if !response.error.is_none() {
                 return Err(ClientError::refused("fetch", response.error, None));
             }
-            for told in response.topics.into_iter().flat_map(|topic| topic.partitions) {
+            for told in response
+                .topics
+                .into_iter()
+                .flat_map(|topic| topic.partitions)
+            {
                 if !told.error.is_none() {
                     let what = format!("fetch of {}-{}", topic.name, told.index);
                     return Err(ClientError::refused(what, told.error, None));
@@ -140,14 +146,21 @@ pub(super) fn by_leader(
 ) -> Result<BTreeMap<BrokerId, Vec<PartitionIndex>>, ClientError> {
     let mut leaders: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for wanted in partitions {
-        let known = topic.partitions.iter().find(|partition| partition.index == *wanted);
+        let known = topic
+            .partitions
+            .iter()
+            .find(|partition| partition.index == *wanted);
         let what = || format!("partition {}-{wanted}", topic.name);
         let Some(known) = known else {
             let error = ErrorCode::UnknownTopicOrPartition;
             return Err(ClientError::refused(what(), error, None));
         };
         if known.leader.0 < 0 {
-            return Err(ClientError::refused(what(), ErrorCode::LeaderNotAvailable, None));
+            return Err(ClientError::refused(
+                what(),
+                ErrorCode::LeaderNotAvailable,
+                None,
+            ));
         }
         leaders.entry(known.leader).or_default().push(*wanted);
     }

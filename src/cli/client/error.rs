@@ -54,7 +54,11 @@ pub enum ClientError {
 
 impl ClientError {
     /// A broker's refusal of `what`.
-    pub fn refused(what: impl Into<String>, error: ErrorCode, message: Option<&str>) -> ClientError {
+    pub fn refused(
+        what: impl Into<String>,
+        error: ErrorCode,
+        message: Option<&str>,
+    ) -> ClientError {
         let message = message.filter(|message| !message.is_empty());
         ClientError::Refused {
             what: what.into(),
@@ -97,7 +101,10 @@ impl fmt::Display for ClientError {
                 write!(f, "the connection to {address} broke: {why}")
             }
             ClientError::Unsupported { address, key } => {
-                write!(f, "the broker at {address} does not serve {key} in a known version")
+                write!(
+                    f,
+                    "the broker at {address} does not serve {key} in a known version"
+                )
             }
             ClientError::Unencodable(why) => write!(f, "the broker's version is too old: {why}"),
             ClientError::NoSuchTopic(topic) => write!(

@@ -3,6 +3,7 @@
 //! producer id a batch that is sent again is written once (KIP-98).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -63,6 +64,8 @@ pub struct Producer {
     /// The next sequence of each partition.
     sequences: BTreeMap<PartitionIndex, Sequence>,
     open: BTreeMap<PartitionIndex, BatchBuilder>,
+    /// When the first record came that was not sent yet.
+    waiting_since: Option<Instant>,
     /// Where records without key and partition go until the next flush.
     sticky: usize,
 }
@@ -88,6 +91,7 @@ impl Producer {
             identity,
             sequences: BTreeMap::new(),
             open: BTreeMap::new(),
+            waiting_since: None,
             sticky: start,
         })
     }
@@ -96,6 +100,11 @@ impl Producer {
     pub fn has(&self, partition: i32) -> bool {
         let mut partitions = self.topic.partitions.iter();
         partitions.any(|known| known.index.0 == partition)
+    }
+
+    /// Since when a record waits to be sent; none waits if none.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
     }
 
     /// Takes a record: for `partition`, or where its key belongs, or where others without a key go.
@@ -115,9 +124,13 @@ impl Producer {
         if full {
             self.flush()?;
         }
+        self.waiting_since.get_or_insert_with(Instant::now);
         let batch = self.open.entry(partition).or_insert_with(|| {
             let batch = BatchBuilder::new(self.settings.codec);
-            self.settings.level.into_iter().fold(batch, BatchBuilder::level)
+            self.settings
+                .level
+                .into_iter()
+                .fold(batch, BatchBuilder::level)
         });
         batch.append(timestamp, key, value, headers);
         Ok(())
@@ -137,6 +150,7 @@ impl Producer {
         if self.open.is_empty() {
             return Ok(());
         }
+        self.waiting_since = None;
         let mut batches = Vec::new();
         for (partition, batch) in std::mem::take(&mut self.open) {
             let count = batch.record_count();
@@ -190,7 +204,9 @@ fn send(
     let partitions: Vec<_> = batches.iter().map(|batch| batch.partition).collect();
     let mut failed = None;
     for (leader, partitions) in by_leader(topic, &partitions)? {
-        let here = batches.iter().filter(|batch| partitions.contains(&batch.partition));
+        let here = batches
+            .iter()
+            .filter(|batch| partitions.contains(&batch.partition));
         let here = here.map(|batch| PartitionData {
             index: batch.partition,
             records: Some(batch.bytes.clone()),
@@ -239,13 +255,22 @@ fn send_to(
     }
     let body = connection.receive(key, version, id)?;
     let response = ProduceResponse::decode(&body, version);
-    response.map(Some).map_err(|malformed| connection.broken(malformed))
+    response
+        .map(Some)
+        .map_err(|malformed| connection.broken(malformed))
 }
 
 fn refusal(topic: &Topic, told: &PartitionResponse) -> ClientError {
-    let record = told.record_errors.iter().find_map(|error| error.message.as_deref());
+    let record = told
+        .record_errors
+        .iter()
+        .find_map(|error| error.message.as_deref());
     let message = told.error_message.as_deref().or(record);
-    ClientError::refused(format!("produce to {}-{}", topic.name, told.index), told.error, message)
+    ClientError::refused(
+        format!("produce to {}-{}", topic.name, told.index),
+        told.error,
+        message,
+    )
 }
 
 /// Where Kafka's clients put a key: murmur2 of it, modulo the number of partitions, which must not
@@ -289,7 +314,10 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
             ("abc", 479_470_107),
         ];
         for (key, hash) in cases {

@@ -15,7 +15,9 @@ pub(super) fn to_hex(bytes: &[u8], out: &mut Vec<u8>) {
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
     let (pairs, rest) = text.as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
     bytes.collect::<Option<_>>().filter(|_| rest.is_empty())
 }
 
@@ -25,7 +27,11 @@ pub(super) fn to_base64(bytes: &[u8], out: &mut Vec<u8>) {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for at in 0..4 {
             let six = bits >> (18 - 6 * at) & 63;
-            out.push(if at > chunk.len() { b'=' } else { ALPHABET[six as usize] });
+            out.push(if at > chunk.len() {
+                b'='
+            } else {
+                ALPHABET[six as usize]
+            });
         }
     }
 }
@@ -88,12 +94,21 @@ mod tests {
 
     #[test]
     fn base64_is_rfc_4648s() {
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        let cases = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ];
         for (plain, encoded) in cases {
             let mut out = Vec::new();
             to_base64(plain.as_bytes(), &mut out);
             assert_eq!(out, encoded.as_bytes());
-            assert_eq!(from_base64(encoded.as_bytes()).as_deref(), Some(plain.as_bytes()));
+            assert_eq!(
+                from_base64(encoded.as_bytes()).as_deref(),
+                Some(plain.as_bytes())
+            );
         }
         for wrong in ["Z", "Zg=", "Z===", "Zg==Zg==", "Zg=a", "Z!=="] {
             assert_eq!(from_base64(wrong.as_bytes()), None, "{wrong}");

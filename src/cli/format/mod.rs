@@ -30,7 +30,13 @@ pub enum Format {
 #[derive(Args, Clone, Debug)]
 pub struct Layout {
     /// How keys and values are written; json is one object a record
-    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", help_heading = "Lines")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Lines"
+    )]
     pub format: Format,
 
     /// Lines have a key before the value
@@ -104,14 +110,20 @@ impl Layout {
 
     fn cut<'a>(&self, line: &'a [u8], what: &str) -> Result<(&'a [u8], &'a [u8]), String> {
         let separator = &self.separator.0[..];
-        let at = line.windows(separator.len()).position(|window| window == separator);
+        let at = line
+            .windows(separator.len())
+            .position(|window| window == separator);
         let shown = String::from_utf8_lossy(separator);
         let at = at.ok_or_else(|| format!("no separator ({shown:?}) ends {what} here"))?;
         Ok((&line[..at], &line[at + separator.len()..]))
     }
 
     fn field(&self, text: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        if self.null.as_ref().is_some_and(|null| null.as_bytes() == text) {
+        if self
+            .null
+            .as_ref()
+            .is_some_and(|null| null.as_bytes() == text)
+        {
             return Ok(None);
         }
         let decoded = match self.format {
@@ -119,8 +131,15 @@ impl Layout {
             Format::Hex => bytes::from_hex(text),
             Format::Base64 => bytes::from_base64(text),
         };
-        let shown = || String::from_utf8_lossy(text).chars().take(60).collect::<String>();
-        decoded.map(Some).ok_or_else(|| format!("{:?} is not {}", shown(), self.name()))
+        let shown = || {
+            String::from_utf8_lossy(text)
+                .chars()
+                .take(60)
+                .collect::<String>()
+        };
+        decoded
+            .map(Some)
+            .ok_or_else(|| format!("{:?} is not {}", shown(), self.name()))
     }
 
     fn name(&self) -> &'static str {
@@ -161,7 +180,9 @@ impl Layout {
 
 /// Headers between commas: `name=value`, or a bare name for a null value.
 fn parse_headers(text: &[u8]) -> Vec<Header> {
-    let items = text.split(|byte| *byte == b',').filter(|item| !item.is_empty());
+    let items = text
+        .split(|byte| *byte == b',')
+        .filter(|item| !item.is_empty());
     items.map(parse_header).collect()
 }
 
@@ -219,7 +240,9 @@ mod tests {
     #[test]
     fn a_line_is_headers_key_and_value() {
         let text = layout(Format::Text);
-        let item = text.parse(b"a=1,b::key::value::with separator").expect("a record");
+        let item = text
+            .parse(b"a=1,b::key::value::with separator")
+            .expect("a record");
         assert_eq!(item.headers.len(), 2);
         assert_eq!(item.key.as_deref(), Some(&b"key"[..]));
         assert_eq!(item.value.as_deref(), Some(&b"value::with separator"[..]));

@@ -50,7 +50,10 @@ impl Directory {
             }
         }
         if found.is_empty() {
-            return Err(format!("{} holds no partition: no .log file is there", path.display()));
+            return Err(format!(
+                "{} holds no partition: no .log file is there",
+                path.display()
+            ));
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
@@ -147,7 +150,10 @@ impl Segment {
             let from = position as usize;
             let whole = &bytes[from..from + batch.size];
             let unread = thorough && batch.problems.is_empty();
-            if let Some(error) = unread.then(|| read_all(whole, &mut scratch).err()).flatten() {
+            if let Some(error) = unread
+                .then(|| read_all(whole, &mut scratch).err())
+                .flatten()
+            {
                 let what = error.to_string();
                 problems.push(Problem { position, what });
             }

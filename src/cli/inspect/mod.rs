@@ -74,7 +74,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     }
     if problems > 0 {
         eprintln!("corelane: {problems} problems in {segments} segments");
-        return if arguments.verify { Err(Failed::Quietly) } else { Ok(()) };
+        return if arguments.verify {
+            Err(Failed::Quietly)
+        } else {
+            Ok(())
+        };
     }
     if !arguments.json && !arguments.records {
         writeln!(out, "{segments} segments, nothing wrong").map_err(Failed::output)?;

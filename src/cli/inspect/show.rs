@@ -30,9 +30,16 @@ pub(super) fn directory(
     writeln!(out, "{}", directory.name)?;
     match &directory.checkpoint {
         None => Ok(()),
-        Some(None) => writeln!(out, "  checkpoint: damaged; the next start scans everything"),
+        Some(None) => writeln!(
+            out,
+            "  checkpoint: damaged; the next start scans everything"
+        ),
         Some(Some(checkpoint)) => {
-            let closed = if checkpoint.clean { "closed cleanly" } else { "not closed" };
+            let closed = if checkpoint.clean {
+                "closed cleanly"
+            } else {
+                "not closed"
+            };
             writeln!(
                 out,
                 "  checkpoint: {closed}, offsets {} to {}, vouches for {} bytes of segment {} and \
@@ -86,11 +93,17 @@ pub(super) fn segment(
 
 fn count(segment: &Segment) -> i64 {
     let batches = segment.report.batches.iter();
-    batches.map(|batch| i64::from(batch.header.record_count.max(0))).sum()
+    batches
+        .map(|batch| i64::from(batch.header.record_count.max(0)))
+        .sum()
 }
 
 fn summary(segment: &Segment, out: &mut impl Write) -> io::Result<()> {
-    let file = segment.path.file_name().unwrap_or_default().to_string_lossy();
+    let file = segment
+        .path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let offsets = segment.end.map_or("no records".to_owned(), |end| {
         format!("offsets {} to {}", segment.base, end.0 - 1)
     });
@@ -124,16 +137,33 @@ fn batches(segment: &Segment, out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     }
     let head = [
-        "POSITION", "BYTES", "FIRST", "LAST", "RECORDS", "EPOCH", "CODEC", "PRODUCER", "SEQUENCE",
-        "TIMESTAMP", "KIND",
+        "POSITION",
+        "BYTES",
+        "FIRST",
+        "LAST",
+        "RECORDS",
+        "EPOCH",
+        "CODEC",
+        "PRODUCER",
+        "SEQUENCE",
+        "TIMESTAMP",
+        "KIND",
     ];
     let lines = table::lines(&head, &rows);
-    lines.iter().try_for_each(|line| writeln!(out, "    {line}"))
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "    {line}"))
 }
 
 fn row(batch: &Inspected) -> Vec<String> {
     let header = &batch.header;
-    let number = |number: i64| if number < 0 { "-".to_owned() } else { number.to_string() };
+    let number = |number: i64| {
+        if number < 0 {
+            "-".to_owned()
+        } else {
+            number.to_string()
+        }
+    };
     let producer = match header.has_producer_id() {
         true => format!("{}/{}", header.producer_id, header.producer_epoch),
         false => "-".to_owned(),
@@ -145,7 +175,10 @@ fn row(batch: &Inspected) -> Vec<String> {
         header.last_offset().to_string(),
         header.record_count.to_string(),
         number(header.leader_epoch.0.into()),
-        batch.codec.map_or("unknown", |codec| codec.name()).to_owned(),
+        batch
+            .codec
+            .map_or("unknown", |codec| codec.name())
+            .to_owned(),
         producer,
         number(header.base_sequence.0.into()),
         number(header.max_timestamp),
@@ -164,7 +197,12 @@ fn kind(batch: &Inspected) -> &'static str {
 fn records(segment: &Segment, bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
     let mut scratch = Scratch::default();
     let mut lines = Vec::new();
-    for inspected in segment.report.batches.iter().filter(|batch| batch.problems.is_empty()) {
+    for inspected in segment
+        .report
+        .batches
+        .iter()
+        .filter(|batch| batch.problems.is_empty())
+    {
         let from = inspected.position as usize;
         let Ok(batch) = Batch::parse(&bytes[from..from + inspected.size]) else {
             continue;
@@ -194,7 +232,8 @@ fn records(segment: &Segment, bytes: &[u8], out: &mut impl Write) -> io::Result<
 
 fn as_json(segment: &Segment, with_batches: bool) -> Value {
     let problems = segment.problems.iter();
-    let problems = problems.map(|problem| json!({"position": problem.position, "what": problem.what}));
+    let problems =
+        problems.map(|problem| json!({"position": problem.position, "what": problem.what}));
     let mut value = json!({
         "file": segment.path.display().to_string(),
         "base_offset": segment.base.0,
