@@ -51,6 +51,8 @@ impl Broker {
     }
 
     fn start_in(directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
+        // The broker inherits what this thread may run on.
+        pin(&[0, 1]);
         let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
             .args([
                 "serve",
@@ -68,6 +70,7 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .expect("the broker starts");
+        pin(&[1]);
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = lines.next().expect("a line").expect("readable");
         let address = ready
@@ -328,7 +331,7 @@ fn produce_against_fio() {
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     let mut last = None;
     for _ in 0..rounds {
-        let broker = Broker::start("produce", "0", &[]);
+        let broker = Broker::start("produce", "0-0", &[]);
         broker.create("p", 1);
         let produced = produce(&broker, "p", 1, &records, 8, 5);
         all[0].push(produced.megabytes_a_second);
@@ -356,7 +359,7 @@ fn produce_against_fio() {
         );
         println!("  broker CPU {:.2} s a GB", produced.cpu_seconds_a_gigabyte);
     }
-    let broker = Broker::start("produce-1", "0", &[]);
+    let broker = Broker::start("produce-1", "0-0", &[]);
     broker.create("p", 1);
     for (connections, in_flight) in [(1, 1), (8, 1), (8, 5)] {
         let produced = produce(&broker, "p", 1, &small_batch(), connections, in_flight);
@@ -425,7 +428,7 @@ fn bare_sendfile(path: &Path, bytes: u64) -> f64 {
     let address = listener.local_addr().expect("an address");
     let path = path.to_owned();
     let sender = std::thread::spawn(move || {
-        pin(0);
+        pin(&[0]);
         let (stream, _) = listener.accept().expect("a reader");
         let file = File::open(path).expect("a segment");
         let mut at: libc::off_t = 0;
@@ -451,12 +454,12 @@ fn bare_sendfile(path: &Path, bytes: u64) -> f64 {
     received as f64 / took / 1e6
 }
 
-fn pin(cpu: usize) {
+fn pin(cpus: &[usize]) {
     // SAFETY: a cpu_set_t of zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `cpu` is below CPU_SETSIZE, `set` is valid.
+    // SAFETY: the CPUs are below CPU_SETSIZE, `set` is valid.
     unsafe {
-        libc::CPU_SET(cpu, &mut set);
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }
@@ -475,7 +478,7 @@ fn fetch_against_sendfile() {
     let (mut hot, mut cold, mut warm, mut bare_cold, mut bare_warm) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let broker = Broker::start("fetch", "0", &["--memory", "4GiB"]);
+        let broker = Broker::start("fetch", "0-0", &["--memory", "4GiB"]);
         broker.create("f", 1);
         let mut client = Client::connect(broker.address);
         let frame = produce_frame("f", 0, &records);
@@ -494,7 +497,7 @@ fn fetch_against_sendfile() {
         drop(broker);
         let segment = directory.join("f-0/00000000000000000000.log");
         let bytes = batches as u64 * records.len() as u64;
-        let broker = Broker::start_in(directory, "0", &["--memory", "64MiB"]);
+        let broker = Broker::start_in(directory, "0-0", &["--memory", "64MiB"]);
         drop_page_cache();
         cold.push(read_through(&broker, "f", 0, until));
         warm.push(read_through(&broker, "f", 0, until));
@@ -538,7 +541,7 @@ fn routing() {
 }
 
 fn main() {
-    pin(1);
+    pin(&[1]);
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))

@@ -417,9 +417,14 @@ fn help_fits_into_100_columns_and_version_is_the_packages() {
 
 #[test]
 fn a_simulation_is_told_by_its_seed() {
-    let first = run(&["sim", "--groups", "--seed", "7", "--runs", "2"], b"");
-    assert_eq!(first.code, Some(0), "{}", first.err);
-    assert_eq!(first.out.lines().count(), 2);
-    let again = run(&["sim", "--groups", "--seed", "7", "--runs", "2"], b"");
-    assert_eq!(first.out, again.out);
+    for world in [&["--groups"][..], &["--steps", "2000"]] {
+        let arguments = [&["sim", "--seed", "7", "--runs", "2"], world].concat();
+        let first = run(&arguments, b"");
+        assert_eq!(first.code, Some(0), "{}", first.err);
+        assert_eq!(first.out.lines().count(), 2);
+        assert_eq!(first.out, run(&arguments, b"").out);
+    }
+    let canary = run(&["sim", "--canary", "--seed", "1", "--runs", "10"], b"");
+    assert_eq!(canary.code, Some(0), "{}{}", canary.out, canary.err);
+    assert!(canary.out.contains("found at step"), "{}", canary.out);
 }

@@ -66,9 +66,9 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
-    /// Move connections to the core that owns their partitions; off only to measure it
-    #[arg(long, value_name = "BOOL", hide = true)]
-    hand_over: Option<bool>,
+    /// Leave connections on the core that accepted them, only to measure what moving them gains
+    #[arg(long, hide = true)]
+    no_hand_over: bool,
 }
 
 /// Runs a broker until it is told to stop.
@@ -81,7 +81,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failed> {
         admin: arguments.admin,
         cores: arguments.cores,
         memory: arguments.memory,
-        hand_over: arguments.hand_over,
+        hand_over: arguments.no_hand_over.then_some(false),
         set: arguments.set,
     };
     let (options, warnings) = Options::gather(given).map_err(Failed::usage)?;
