@@ -261,7 +261,10 @@ fn json_goes_from_topic_to_topic_and_a_bad_line_is_named() {
     assert_eq!(bad.code, Some(1));
     assert!(bad.err.contains("line 2"), "{}", bad.err);
     assert_eq!(
-        broker.ok(&["consume", "new"], b"").lines().count(),
+        broker
+            .ok(&["consume", "new", "--format", "hex"], b"")
+            .lines()
+            .count(),
         3,
         "line 1 was written"
     );
@@ -347,6 +350,10 @@ fn wrong_usage_and_brokers_that_cannot_start_end_with_2_and_one_line() {
     refused(
         &["--config", "/does/not/exist.toml"],
         "/does/not/exist.toml",
+    );
+    refused(
+        &["--listen", "127.0.0.1:0", "topic", "list"],
+        "after the command",
     );
     refused(&["frobnicate"], "frobnicate");
     refused(&["consume"], "<TOPIC>");

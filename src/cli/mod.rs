@@ -32,7 +32,6 @@ pub use logging::{LogFormat, start_logging};
     name = "corelane",
     version,
     max_term_width = 100,
-    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   corelane                                    a broker on 127.0.0.1:9092, data in ./corelane-data
@@ -93,7 +92,12 @@ impl Cli {
 
     /// Does what was asked for.
     pub fn run(self) -> ExitCode {
+        // Clap could refuse this itself, but then it would refuse --log there too.
+        let misplaced = self.command.is_some() && self.serve != serve::Arguments::default();
         let done = match self.command {
+            Some(_) if misplaced => Err(Failed::usage(
+                "a broker's flags come after the command: corelane serve --listen HOST:PORT",
+            )),
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(*arguments),
             Some(Command::Topic(command)) => topic::run(command),

@@ -30,7 +30,7 @@ and SIGINT shut down cleanly. Acknowledged records are on stable storage; to ans
 has them instead, set log.flush.interval.messages (or a topic's flush.messages) above 1.";
 
 /// What a broker is started with.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Read this TOML file
