@@ -23,7 +23,7 @@
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
 //! | `retention` | the start offset, deletion |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
-//! | `inspect` | looks at a segment file from outside |
+//! | `inspect`, `inspect_derived` | look at the files from outside |
 
 mod cache;
 mod checkpoint;
@@ -31,6 +31,7 @@ mod epochs;
 mod face;
 mod index;
 mod inspect;
+mod inspect_derived;
 mod keeper;
 mod ops;
 mod read;
@@ -48,6 +49,9 @@ mod tests;
 
 pub use face::{AppendRefused, Appended, Event, Fault, FileRange, Lookup, Options, Read, Slice};
 pub use inspect::{Inspected, Problem, Report, inspect};
+pub use inspect_derived::{
+    CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
+};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
