@@ -312,7 +312,11 @@ impl Log {
         // make the core's timers go round for ever.
         let written = self.segments.get(self.segment_of_written());
         let can_sync = written.is_some_and(|segment| segment.stage == FileStage::Open);
-        let flush_ms = if can_sync { self.options.flush_ms } else { i64::MAX };
+        let flush_ms = if can_sync {
+            self.options.flush_ms
+        } else {
+            i64::MAX
+        };
         let tail = self
             .tail
             .deadline(flush_ms)
