@@ -9,4 +9,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod durability;
+mod frames;
 mod startup;
