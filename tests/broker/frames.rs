@@ -250,7 +250,7 @@ fn bad_batches_are_refused_with_their_code_and_the_connection_lives_on() {
     let cases = [
         ("a bad CRC", changed(last, 0x55), ErrorCode::CorruptMessage),
         ("a bad stored CRC", changed(17, good[17] ^ 1), ErrorCode::CorruptMessage),
-        ("a cut batch", Some(Bytes::from(good[..last].to_vec())), ErrorCode::CorruptMessage),
+        ("a cut batch", Some(Bytes::from(good[..last].to_vec())), ErrorCode::InvalidRecord),
         ("nothing", Some(Bytes::new()), ErrorCode::InvalidRecord),
         ("null", None, ErrorCode::InvalidRecord),
         ("two batches", Some([good.clone(), good.clone()].concat().into()), ErrorCode::InvalidRecord),

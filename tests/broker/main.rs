@@ -11,4 +11,8 @@ mod support;
 
 mod durability;
 mod frames;
+mod idempotence;
+mod list_offsets;
+mod many;
+mod metadata;
 mod startup;
