@@ -62,6 +62,7 @@ fn producer_ids_are_never_given_out_twice_not_even_after_kill_and_restart() {
 fn an_id_that_asks_again_gets_the_next_epoch() {
     let (broker, (id, epoch)) = scene();
     let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
         .with_transaction_timeout_ms(60_000)
         .with_producer_id(id.into())
         .with_producer_epoch(epoch);

@@ -253,6 +253,7 @@ impl Client {
     /// A new producer id.
     pub fn producer_id(&mut self) -> (i64, i16) {
         let response = self.call(4, &InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(60_000)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1));
