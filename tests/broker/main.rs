@@ -10,6 +10,7 @@
 mod support;
 
 mod durability;
+mod fetch;
 mod frames;
 mod idempotence;
 mod list_offsets;

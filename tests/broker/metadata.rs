@@ -41,7 +41,7 @@ fn metadata_names_all_topics_none_or_the_named_ones() {
     let a = client.create("a", 3, &[]);
     client.create("b", 1, &[]);
     let all = client.metadata(None, false);
-    let names: Vec<&str> = all.topics.iter().map(|topic| &**topic.name.as_ref().expect("a name").0).collect();
+    let names: Vec<&str> = all.topics.iter().map(|topic| topic.name.as_ref().expect("a name").0.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(client.metadata(Some(&[]), false).topics.is_empty());
     let broker_entry = &all.brokers[0];
@@ -95,7 +95,7 @@ fn topics_are_found_by_id_and_unknown_ids_have_no_name() {
         MetadataRequest::default().with_topics(Some(vec![topic]))
     };
     let found = client.call(12, &by_id(id)).topics.remove(0);
-    assert_eq!((found.error_code, &*found.name.expect("a name").0), (0, "a"));
+    assert_eq!((found.error_code, found.name.expect("a name").0.as_str()), (0, "a"));
     let unknown = client.call(12, &by_id(uuid(corelane::base::TopicId([9; 16])))).topics.remove(0);
     assert_eq!((unknown.error_code, unknown.name), (100, None));
 }

@@ -236,7 +236,7 @@ impl Client {
             .with_topics(names.iter().map(topic).collect());
         let response = self.call(7, &request);
         let result = |name: &String| {
-            let found = response.topics.iter().find(|topic| *topic.name.0 == **name);
+            let found = response.topics.iter().find(|topic| topic.name.0.as_str() == name);
             let found = found.expect("a result for each topic");
             (found.error_code, messages::topic_id(found.topic_id))
         };
