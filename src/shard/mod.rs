@@ -12,6 +12,9 @@ mod producer_ids;
 mod reads;
 mod records_deletion;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Core, Setup};
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
