@@ -12,6 +12,7 @@ mod support;
 mod durability;
 mod fetch;
 mod frames;
+mod fuzz;
 mod idempotence;
 mod list_offsets;
 mod many;
