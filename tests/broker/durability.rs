@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use corelane::base::{Prng, ProducerEpoch, ProducerId, Sequence};
 use corelane::protocol::ErrorCode;
-use corelane::record::{Batches, BatchBuilder, Codec};
+use corelane::record::{BatchBuilder, Batches, Codec};
 
 use crate::support::client::{Client, PRODUCE, batch, named, produce_request, records};
 use crate::support::{Broker, setting, until};
@@ -65,7 +65,11 @@ impl Producer {
             builder.append(1, None, Some(&value), &[]);
         }
         self.next += count;
-        self.unacked.push_back(Pending { sequence, count, bytes: builder.finish() });
+        self.unacked.push_back(Pending {
+            sequence,
+            count,
+            bytes: builder.finish(),
+        });
     }
 
     fn send(&self, client: &mut Client, pending: &Pending) -> bool {
@@ -77,7 +81,10 @@ impl Producer {
     /// Produces until the broker is gone; first again what was not acked. Tells `acked` of the
     /// first ack.
     fn run(&mut self, mut client: Client, stop: &AtomicBool, acked: impl Fn()) {
-        let again = self.unacked.iter().all(|pending| self.send(&mut client, pending));
+        let again = self
+            .unacked
+            .iter()
+            .all(|pending| self.send(&mut client, pending));
         if !again {
             return;
         }
@@ -98,8 +105,14 @@ impl Producer {
             let answer = &response.topics[0].partitions[0];
             assert_eq!(answer.error, ErrorCode::None, "producer {}", self.name);
             let done = self.unacked.pop_front().expect("in flight");
-            let before = self.acked.insert(answer.base_offset.0, (done.sequence, done.count));
-            assert_eq!(before, None, "offset {} was given out twice", answer.base_offset);
+            let before = self
+                .acked
+                .insert(answer.base_offset.0, (done.sequence, done.count));
+            assert_eq!(
+                before, None,
+                "offset {} was given out twice",
+                answer.base_offset
+            );
             acked();
         }
     }
@@ -107,7 +120,12 @@ impl Producer {
 
 /// One round: load on all producers, then the end that `end` brings about once `wanted` batches
 /// were acked. Gives the time from `started` to the first ack.
-fn round(broker: &mut Broker, producers: &mut [Producer], started: Instant, wanted: u64) -> Duration {
+fn round(
+    broker: &mut Broker,
+    producers: &mut [Producer],
+    started: Instant,
+    wanted: u64,
+) -> Duration {
     let (acks, first_us) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let acked = || {
         first_us.fetch_min(started.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -140,22 +158,37 @@ fn check(broker: &Broker, producers: &[Producer]) {
         let mut end = 0;
         for batch in Batches::new(&bytes) {
             let header = batch.expect("whole batches").header;
-            assert_eq!(header.base_offset.0, end, "offsets without gap or repetition");
+            assert_eq!(
+                header.base_offset.0, end,
+                "offsets without gap or repetition"
+            );
             end = header.last_offset().0 + 1;
-            found
-                .entry(header.producer_id.0)
-                .or_default()
-                .insert(header.base_offset.0, (header.base_sequence.0, header.record_count));
+            found.entry(header.producer_id.0).or_default().insert(
+                header.base_offset.0,
+                (header.base_sequence.0, header.record_count),
+            );
         }
-        for producer in producers.iter().filter(|producer| producer.partition == partition) {
+        for producer in producers
+            .iter()
+            .filter(|producer| producer.partition == partition)
+        {
             let found = found.remove(&producer.id).unwrap_or_default();
             let mut next = 0;
             for (offset, (sequence, count)) in &found {
-                assert_eq!(*sequence, next, "producer {} at {offset}: lost, twice or out of order", producer.name);
+                assert_eq!(
+                    *sequence, next,
+                    "producer {} at {offset}: lost, twice or out of order",
+                    producer.name
+                );
                 next += count;
             }
             for (offset, acked) in &producer.acked {
-                assert_eq!(found.get(offset), Some(acked), "producer {} at {offset}", producer.name);
+                assert_eq!(
+                    found.get(offset),
+                    Some(acked),
+                    "producer {} at {offset}",
+                    producer.name
+                );
             }
         }
         assert!(found.is_empty(), "producers that nobody started: {found:?}");
@@ -183,7 +216,10 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
             first_acks.push(first);
         }
         ready.push(broker.ready_after());
-        println!("round {number}: first ack {first:?} after the start, ready again in {:?}", broker.ready_after());
+        println!(
+            "round {number}: first ack {first:?} after the start, ready again in {:?}",
+            broker.ready_after()
+        );
         if number % 10 == 9 {
             check(&broker, &producers);
         }
@@ -201,7 +237,12 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
     ready.sort();
     let of = |times: &[Duration]| {
         let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
-        format!("min {:.1} median {:.1} max {:.1} ms", ms(0), ms(times.len() / 2), ms(times.len().max(1) - 1))
+        format!(
+            "min {:.1} median {:.1} max {:.1} ms",
+            ms(0),
+            ms(times.len() / 2),
+            ms(times.len().max(1) - 1)
+        )
     };
     println!("{rounds} kills, {batches} batches acked, {unacked} in flight at the last kill");
     println!("start to first ack: {}", of(&first_acks));
@@ -215,7 +256,10 @@ fn no_kill_loses_doubles_or_reorders_what_was_acked() {
 
 #[test]
 fn a_relaxed_topic_survives_kills_of_the_process_too() {
-    kill_under_load(&[("flush.messages", "9223372036854775807")], setting("CORELANE_KILLS", 5).min(10));
+    kill_under_load(
+        &[("flush.messages", "9223372036854775807")],
+        setting("CORELANE_KILLS", 5).min(10),
+    );
 }
 
 #[test]
@@ -226,12 +270,20 @@ fn kills_between_creations_leave_each_topic_whole_or_absent() {
         broker.client().create(&name, 2, &[]);
         broker.crash();
         let answer = broker.client().produce(&name, 1, batch(&[b"x"]));
-        assert_eq!((answer.error, answer.base_offset.0), (ErrorCode::None, 0), "{name}");
+        assert_eq!(
+            (answer.error, answer.base_offset.0),
+            (ErrorCode::None, 0),
+            "{name}"
+        );
         if number % 2 == 1 {
             assert_eq!(broker.client().delete(&name), 0);
             broker.crash();
             let answer = broker.client().produce(&name, 1, batch(&[b"x"]));
-            assert_eq!(answer.error, ErrorCode::UnknownTopicOrPartition, "{name} is back");
+            assert_eq!(
+                answer.error,
+                ErrorCode::UnknownTopicOrPartition,
+                "{name} is back"
+            );
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corelane::base::{LeaderEpoch, Offset, PartitionIndex, TopicId};
-use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
+use corelane::protocol::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
+};
 use corelane::protocol::{ErrorCode, TopicRef};
 use corelane::record::{Batches, Codec};
 
@@ -24,9 +26,14 @@ fn only(response: FetchResponse<Bytes>) -> (ErrorCode, Vec<u8>) {
 }
 
 fn both(from: [i64; 2]) -> FetchRequest {
-    let partition = |index: usize| FetchPartition::new(PartitionIndex(index as i32), Offset(from[index]), 1 << 20);
+    let partition = |index: usize| {
+        FetchPartition::new(PartitionIndex(index as i32), Offset(from[index]), 1 << 20)
+    };
     FetchRequest {
-        topics: vec![FetchTopic { topic: named("t"), partitions: vec![partition(0), partition(1)] }],
+        topics: vec![FetchTopic {
+            topic: named("t"),
+            partitions: vec![partition(0), partition(1)],
+        }],
         ..FetchRequest::default()
     }
 }
@@ -43,15 +50,22 @@ fn the_first_batch_comes_whole_and_later_ones_only_within_the_limits() {
             size
         })
         .collect();
-    for (partition_max, total_max, batches) in
-        [(1, 1, 1), (0, 0, 1), (sizes[0] as i32 + 1, i32::MAX, 1), (2 * sizes[0] as i32, i32::MAX, 2), (1 << 20, 1 << 20, 3)]
-    {
+    for (partition_max, total_max, batches) in [
+        (1, 1, 1),
+        (0, 0, 1),
+        (sizes[0] as i32 + 1, i32::MAX, 1),
+        (2 * sizes[0] as i32, i32::MAX, 2),
+        (1 << 20, 1 << 20, 3),
+    ] {
         let mut request = fetch_request(named("t"), 0, 0, partition_max);
         request.max_bytes = total_max;
         let (error, bytes) = only(client.fetch_with(FETCH, &request));
         assert_eq!(error, ErrorCode::None);
         let whole = Batches::new(&bytes).map_while(Result::ok).count();
-        assert_eq!(whole, batches, "partition {partition_max}, total {total_max}");
+        assert_eq!(
+            whole, batches,
+            "partition {partition_max}, total {total_max}"
+        );
     }
 }
 
@@ -65,7 +79,10 @@ fn a_batch_that_contains_the_offset_comes_whole() {
     assert_eq!(records(&fetched.records.concat()).len(), 5);
     let fetched = client.fetch("t", 0, 4);
     assert_eq!(records(&fetched.records.concat())[0].offset, 3);
-    assert_eq!((fetched.high_watermark.0, fetched.last_stable_offset.0), (5, 5));
+    assert_eq!(
+        (fetched.high_watermark.0, fetched.last_stable_offset.0),
+        (5, 5)
+    );
 }
 
 #[test]
@@ -73,12 +90,27 @@ fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
     let broker = scene();
     let mut client = broker.client();
     client.produce("t", 0, batch(&[b"a"]));
-    for (from, error) in [(1, ErrorCode::None), (2, ErrorCode::OffsetOutOfRange), (-1, ErrorCode::OffsetOutOfRange), (i64::MAX, ErrorCode::OffsetOutOfRange)] {
+    for (from, error) in [
+        (1, ErrorCode::None),
+        (2, ErrorCode::OffsetOutOfRange),
+        (-1, ErrorCode::OffsetOutOfRange),
+        (i64::MAX, ErrorCode::OffsetOutOfRange),
+    ] {
         let fetched = client.fetch("t", 0, from);
-        assert_eq!((fetched.error, fetched.records_length), (error, 0), "from {from}");
+        assert_eq!(
+            (fetched.error, fetched.records_length),
+            (error, 0),
+            "from {from}"
+        );
     }
-    assert_eq!(client.fetch("nowhere", 0, 0).error, ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(client.fetch("t", 9, 0).error, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(
+        client.fetch("nowhere", 0, 0).error,
+        ErrorCode::UnknownTopicOrPartition
+    );
+    assert_eq!(
+        client.fetch("t", 9, 0).error,
+        ErrorCode::UnknownTopicOrPartition
+    );
 }
 
 #[test]
@@ -90,12 +122,18 @@ fn a_long_poll_waits_for_its_bytes_or_its_time() {
     let began = Instant::now();
     assert!(only(reader.fetch_with(FETCH, &request)).1.is_empty());
     let waited = began.elapsed();
-    assert!(waited >= Duration::from_millis(290) && waited < Duration::from_secs(5), "{waited:?}");
+    assert!(
+        waited >= Duration::from_millis(290) && waited < Duration::from_secs(5),
+        "{waited:?}"
+    );
     // An error does not wait.
     request.max_wait_ms = 50_000;
     request.topics[0].partitions[0].fetch_offset = Offset(99);
     let began = Instant::now();
-    assert_eq!(only(reader.fetch_with(FETCH, &request)).0, ErrorCode::OffsetOutOfRange);
+    assert_eq!(
+        only(reader.fetch_with(FETCH, &request)).0,
+        ErrorCode::OffsetOutOfRange
+    );
     assert!(began.elapsed() < Duration::from_secs(10));
     // Neither does a wish for nothing.
     request.topics[0].partitions[0].fetch_offset = Offset(0);
@@ -108,7 +146,10 @@ fn a_long_poll_waits_for_its_bytes_or_its_time() {
     request.min_bytes = one.len() as i32 + 1;
     let number = reader.send_fetch(FETCH, &request);
     writer.produce("t", 0, one.clone());
-    assert!(reader.wire.is_silent(Duration::from_millis(100)), "answered too early");
+    assert!(
+        reader.wire.is_silent(Duration::from_millis(100)),
+        "answered too early"
+    );
     writer.produce("t", 0, one);
     let (error, bytes) = only(reader.receive_fetch(FETCH, number));
     assert_eq!((error, records(&bytes).len()), (ErrorCode::None, 2));
@@ -124,10 +165,17 @@ fn min_bytes_are_gathered_from_partitions_on_two_cores() {
         (request.min_bytes, request.max_wait_ms) = (2 * one.len() as i32, 50_000);
         let number = reader.send_fetch(FETCH, &request);
         writer.produce("t", 0, one.clone());
-        assert!(reader.wire.is_silent(Duration::from_millis(20)), "half was enough");
+        assert!(
+            reader.wire.is_silent(Duration::from_millis(20)),
+            "half was enough"
+        );
         writer.produce("t", 1, one.clone());
         let response = reader.receive_fetch(FETCH, number);
-        let lengths: Vec<usize> = response.topics[0].partitions.iter().map(|partition| partition.records_length).collect();
+        let lengths: Vec<usize> = response.topics[0]
+            .partitions
+            .iter()
+            .map(|partition| partition.records_length)
+            .collect();
         assert_eq!(lengths, [one.len(), one.len()], "round {round}");
     }
 }
@@ -143,8 +191,18 @@ fn a_topic_deleted_under_a_long_poll_ends_it() {
     let began = Instant::now();
     assert_eq!(broker.client().delete("t"), 0);
     let (error, _) = only(reader.receive_fetch(FETCH, number));
-    assert!(matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::NotLeaderOrFollower), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        matches!(
+            error,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::NotLeaderOrFollower
+        ),
+        "{error}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -188,7 +246,10 @@ fn a_session_tells_what_changed_and_refuses_wrong_numbers() {
         ..FetchRequest::default()
     };
     let quiet = client.fetch_with(FETCH, &next(1, Vec::new()));
-    assert_eq!((quiet.error, quiet.session_id, quiet.topics.len()), (ErrorCode::None, begun.session_id, 0));
+    assert_eq!(
+        (quiet.error, quiet.session_id, quiet.topics.len()),
+        (ErrorCode::None, begun.session_id, 0)
+    );
     writer.produce("t", 1, batch(&[b"a"]));
     let changed = client.fetch_with(FETCH, &next(2, Vec::new()));
     assert_eq!(changed.topics.len(), 1);
@@ -200,16 +261,28 @@ fn a_session_tells_what_changed_and_refuses_wrong_numbers() {
         partitions: vec![FetchPartition::new(PartitionIndex(1), Offset(1), 1 << 20)],
     }];
     let mut forgets = next(3, on);
-    forgets.forgotten = vec![ForgottenTopic { topic: named("t"), partitions: vec![PartitionIndex(0)] }];
+    forgets.forgotten = vec![ForgottenTopic {
+        topic: named("t"),
+        partitions: vec![PartitionIndex(0)],
+    }];
     assert!(client.fetch_with(FETCH, &forgets).topics.is_empty());
     writer.produce("t", 0, batch(&[b"b"]));
-    assert!(client.fetch_with(FETCH, &next(4, Vec::new())).topics.is_empty(), "partition 0 is forgotten");
+    assert!(
+        client
+            .fetch_with(FETCH, &next(4, Vec::new()))
+            .topics
+            .is_empty(),
+        "partition 0 is forgotten"
+    );
     // Wrong numbers.
     let wrong = client.fetch_with(FETCH, &next(9, Vec::new()));
     assert_eq!(wrong.error, ErrorCode::InvalidFetchSessionEpoch);
     let mut unknown = next(5, Vec::new());
     unknown.session_id = begun.session_id.wrapping_add(1).max(1);
-    assert_eq!(client.fetch_with(FETCH, &unknown).error, ErrorCode::FetchSessionIdNotFound);
+    assert_eq!(
+        client.fetch_with(FETCH, &unknown).error,
+        ErrorCode::FetchSessionIdNotFound
+    );
     // The end of the session is a full fetch; afterwards nobody knows it.
     let mut end = both([0, 0]);
     (end.session_id, end.session_epoch) = (begun.session_id, -1);
@@ -232,7 +305,14 @@ fn leader_epochs_are_fenced_and_a_diverging_one_is_told() {
         request.topics[0].partitions[0].current_leader_epoch = LeaderEpoch(known);
         codes.push(only(client.fetch_with(FETCH, &request)).0);
     }
-    assert_eq!(codes[..3], [ErrorCode::None, ErrorCode::None, ErrorCode::UnknownLeaderEpoch]);
+    assert_eq!(
+        codes[..3],
+        [
+            ErrorCode::None,
+            ErrorCode::None,
+            ErrorCode::UnknownLeaderEpoch
+        ]
+    );
     if epoch > 0 {
         assert_eq!(codes[3], ErrorCode::FencedLeaderEpoch);
     }
@@ -240,7 +320,10 @@ fn leader_epochs_are_fenced_and_a_diverging_one_is_told() {
     request.topics[0].partitions[0].last_fetched_epoch = LeaderEpoch(epoch + 5);
     let response = client.fetch_with(FETCH, &request);
     let partition = &response.topics[0].partitions[0];
-    assert!(partition.diverging_epoch.is_some() || partition.error != ErrorCode::None, "{partition:?}");
+    assert!(
+        partition.diverging_epoch.is_some() || partition.error != ErrorCode::None,
+        "{partition:?}"
+    );
     assert_eq!(partition.records_length, 0);
 }
 
@@ -253,14 +336,27 @@ fn topics_by_id_from_version_13_on() {
     for version in 13..=17 {
         let request = fetch_request(TopicRef::Id(id), 0, 0, 1 << 20);
         let (error, bytes) = only(client.fetch_with(version, &request));
-        assert_eq!((error, records(&bytes).len()), (ErrorCode::None, 1), "version {version}");
+        assert_eq!(
+            (error, records(&bytes).len()),
+            (ErrorCode::None, 1),
+            "version {version}"
+        );
         let request = fetch_request(TopicRef::Id(TopicId([9; 16])), 0, 0, 1 << 20);
         let (error, bytes) = only(client.fetch_with(version, &request));
-        assert_eq!((error, bytes.len()), (ErrorCode::UnknownTopicId, 0), "version {version}");
+        assert_eq!(
+            (error, bytes.len()),
+            (ErrorCode::UnknownTopicId, 0),
+            "version {version}"
+        );
     }
     for version in 4..=12 {
-        let (error, bytes) = only(client.fetch_with(version, &fetch_request(named("t"), 0, 0, 1 << 20)));
-        assert_eq!((error, records(&bytes).len()), (ErrorCode::None, 1), "version {version}");
+        let (error, bytes) =
+            only(client.fetch_with(version, &fetch_request(named("t"), 0, 0, 1 << 20)));
+        assert_eq!(
+            (error, records(&bytes).len()),
+            (ErrorCode::None, 1),
+            "version {version}"
+        );
     }
 }
 
@@ -269,11 +365,18 @@ fn a_topic_that_the_broker_compresses_with_zstd_is_not_for_old_clients() {
     let broker = Broker::start();
     let mut client = broker.client();
     client.create("t", 1, &[("compression.type", "zstd")]);
-    assert_eq!(client.produce("t", 0, batch(&[&[7; 5000]])).error, ErrorCode::None);
+    assert_eq!(
+        client.produce("t", 0, batch(&[&[7; 5000]])).error,
+        ErrorCode::None
+    );
     let old = client.fetch_with(9, &fetch_request(named("t"), 0, 0, 1 << 20));
     assert_eq!(only(old).0, ErrorCode::UnsupportedCompressionType);
     let bytes = client.read_bytes("t", 0, 0);
-    let header = Batches::new(&bytes).next().expect("a batch").expect("whole").header;
+    let header = Batches::new(&bytes)
+        .next()
+        .expect("a batch")
+        .expect("whole")
+        .header;
     assert_eq!(header.codec(), Ok(Codec::Zstd));
     assert_eq!(records(&bytes)[0].value.as_deref(), Some(&[7; 5000][..]));
 }
@@ -289,7 +392,10 @@ fn check_bytes(config: (&str, &str), batches: usize, size: usize) {
         let mut value = vec![0; 1 + random.below(size as u64) as usize];
         random.fill(&mut value);
         let answer = client.produce("t", 0, batch(&[&value, &number.to_be_bytes()]));
-        assert_eq!((answer.error, answer.base_offset.0), (ErrorCode::None, 2 * number as i64));
+        assert_eq!(
+            (answer.error, answer.base_offset.0),
+            (ErrorCode::None, 2 * number as i64)
+        );
     }
     let bytes = client.read_bytes("t", 0, 0);
     assert_eq!(records(&bytes).len(), 2 * batches);

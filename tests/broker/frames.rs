@@ -34,7 +34,10 @@ impl Scene {
 
     /// A new connection produces to partition 0 and gets the offset that nobody else has taken.
     fn check_serves(&mut self, after: &str) {
-        let answer = self.broker.client().produce("t", 0, batch(&[b"still here"]));
+        let answer = self
+            .broker
+            .client()
+            .produce("t", 0, batch(&[b"still here"]));
         assert_eq!(answer.error, ErrorCode::None, "after {after}");
         assert_eq!(answer.base_offset.0, self.served, "after {after}");
         self.served += 1;
@@ -74,7 +77,8 @@ fn frames_of_two_gib_or_less_than_nothing_are_closed_before_a_byte_is_allocated(
     }
     // A size that is allowed, of which nothing comes, costs nothing either.
     let mut idle: Vec<Wire> = (0..20).map(|_| scene.wire()).collect();
-    idle.iter_mut().for_each(|wire| wire.send(&104_857_600_i32.to_be_bytes()));
+    idle.iter_mut()
+        .for_each(|wire| wire.send(&104_857_600_i32.to_be_bytes()));
     scene.check_serves("20 announcements of 100 MiB");
     let grown = scene.broker.resident_kib().saturating_sub(before);
     println!("resident memory grew by {grown} KiB");
@@ -142,7 +146,10 @@ fn unknown_keys_and_versions_are_closed_but_for_api_versions() {
         scene.check_closes(&format!("key {key}"), &frame(key, 0, &[0; 20]));
     }
     for (key, version) in [(0, 2), (0, 99), (1, 3), (3, -1), (3, 99), (19, 1), (22, 99)] {
-        scene.check_closes(&format!("key {key} version {version}"), &frame(key, version, &[0; 40]));
+        scene.check_closes(
+            &format!("key {key} version {version}"),
+            &frame(key, version, &[0; 40]),
+        );
     }
     let mut wire = scene.wire();
     wire.send(&frame(18, 99, &[0; 5]));
@@ -150,7 +157,11 @@ fn unknown_keys_and_versions_are_closed_but_for_api_versions() {
         parse_response_header(&wire.receive(), ApiKey::ApiVersions, 0).expect("a header");
     let response = messages::decode_response::<ApiVersionsRequest>(body, 0).expect("version 0");
     assert_eq!((number, response.error_code), (7, 35));
-    let own = response.api_keys.iter().find(|api| api.api_key == 18).expect("ApiVersions");
+    let own = response
+        .api_keys
+        .iter()
+        .find(|api| api.api_key == 18)
+        .expect("ApiVersions");
     assert!(own.max_version >= 3);
     // The client tries again on the same connection.
     wire.send(&api_versions(8));
@@ -161,9 +172,12 @@ fn unknown_keys_and_versions_are_closed_but_for_api_versions() {
 #[test]
 fn what_is_advertised_is_served_and_nothing_else() {
     let scene = Scene::new();
-    let response = scene.broker.client().call(3, &ApiVersionsRequest::default()
-        .with_client_software_name(text("test"))
-        .with_client_software_version(text("1")));
+    let response = scene.broker.client().call(
+        3,
+        &ApiVersionsRequest::default()
+            .with_client_software_name(text("test"))
+            .with_client_software_version(text("1")),
+    );
     assert_eq!(response.error_code, 0);
     assert!(response.api_keys.len() > 10);
     for key in 0..100_i16 {
@@ -210,8 +224,18 @@ fn counts_beyond_the_frame_are_refused_before_memory_is_taken() {
     let before = scene.broker.resident_kib();
     let huge = i32::MAX.to_be_bytes();
     let cases: [(&str, i16, i16, Vec<u8>); 4] = [
-        ("topics of Produce", 0, 3, [&[0xff, 0xff, 0, 1, 0, 0, 0, 1][..], &huge].concat()),
-        ("topics of Fetch", 1, 4, [&[0xff; 4][..], &[0; 8], &huge, &[0], &huge].concat()),
+        (
+            "topics of Produce",
+            0,
+            3,
+            [&[0xff, 0xff, 0, 1, 0, 0, 0, 1][..], &huge].concat(),
+        ),
+        (
+            "topics of Fetch",
+            1,
+            4,
+            [&[0xff; 4][..], &[0; 8], &huge, &[0], &huge].concat(),
+        ),
         ("topics of Metadata", 3, 1, huge.to_vec()),
         ("topics of CreateTopics", 19, 2, huge.to_vec()),
     ];
@@ -249,17 +273,33 @@ fn bad_batches_are_refused_with_their_code_and_the_connection_lives_on() {
     let last = good.len() - 1;
     let cases = [
         ("a bad CRC", changed(last, 0x55), ErrorCode::CorruptMessage),
-        ("a bad stored CRC", changed(17, good[17] ^ 1), ErrorCode::CorruptMessage),
-        ("a cut batch", Some(Bytes::from(good[..last].to_vec())), ErrorCode::InvalidRecord),
+        (
+            "a bad stored CRC",
+            changed(17, good[17] ^ 1),
+            ErrorCode::CorruptMessage,
+        ),
+        (
+            "a cut batch",
+            Some(Bytes::from(good[..last].to_vec())),
+            ErrorCode::InvalidRecord,
+        ),
         ("nothing", Some(Bytes::new()), ErrorCode::InvalidRecord),
         ("null", None, ErrorCode::InvalidRecord),
-        ("two batches", Some([good.clone(), good.clone()].concat().into()), ErrorCode::InvalidRecord),
+        (
+            "two batches",
+            Some([good.clone(), good.clone()].concat().into()),
+            ErrorCode::InvalidRecord,
+        ),
     ];
     for (what, records, code) in cases {
         assert_eq!(answer(&mut client, records), code, "{what}");
     }
     assert_eq!(answer(&mut client, Some(good.into())), ErrorCode::None);
-    assert_eq!(client.read_all("t", 1).len(), 2, "only the good batch is there");
+    assert_eq!(
+        client.read_all("t", 1).len(),
+        2,
+        "only the good batch is there"
+    );
     scene.check_serves("bad batches");
 }
 
@@ -295,7 +335,11 @@ fn acks_decide_about_the_answer() {
     for acks in [7, -2, i16::MAX] {
         let refused = client.produce_with(PRODUCE, &request(acks));
         let partition = &refused.topics[0].partitions[0];
-        assert_eq!(partition.error, ErrorCode::InvalidRequiredAcks, "acks={acks}");
+        assert_eq!(
+            partition.error,
+            ErrorCode::InvalidRequiredAcks,
+            "acks={acks}"
+        );
         assert_eq!(partition.base_offset.0, -1);
     }
     assert_eq!(client.read_all("t", 1).len(), 2);
@@ -315,7 +359,10 @@ fn batches_up_to_the_limit_pass_and_larger_ones_are_refused() {
     assert_eq!(answer.error, ErrorCode::None);
     let refused = client.produce("t", 1, batch(&[&vec![7; 1_048_588]]));
     assert_eq!(refused.error, ErrorCode::MessageTooLarge);
-    assert_eq!(client.read_all("t", 1)[0].value.as_deref(), Some(&large[..]));
+    assert_eq!(
+        client.read_all("t", 1)[0].value.as_deref(),
+        Some(&large[..])
+    );
     scene.check_serves("large batches");
 }
 
@@ -323,9 +370,19 @@ fn batches_up_to_the_limit_pass_and_larger_ones_are_refused() {
 fn unknown_topics_and_partitions_and_foreign_producers_get_their_codes() {
     let mut scene = Scene::new();
     let mut client = scene.broker.client();
-    for (topic, partition) in [("nowhere", 0), ("t", 2), ("t", -1), ("t", i32::MAX), ("", 0)] {
+    for (topic, partition) in [
+        ("nowhere", 0),
+        ("t", 2),
+        ("t", -1),
+        ("t", i32::MAX),
+        ("", 0),
+    ] {
         let answer = client.produce(topic, partition, batch(&[b"x"]));
-        assert_eq!(answer.error, ErrorCode::UnknownTopicOrPartition, "{topic:?}-{partition}");
+        assert_eq!(
+            answer.error,
+            ErrorCode::UnknownTopicOrPartition,
+            "{topic:?}-{partition}"
+        );
     }
     let by_id = produce_request(
         corelane::protocol::TopicRef::Id(corelane::base::TopicId([9; 16])),
@@ -334,11 +391,16 @@ fn unknown_topics_and_partitions_and_foreign_producers_get_their_codes() {
         -1,
     );
     let answer = client.produce_with(13, &by_id);
-    assert_eq!(answer.topics[0].partitions[0].error, ErrorCode::UnknownTopicId);
+    assert_eq!(
+        answer.topics[0].partitions[0].error,
+        ErrorCode::UnknownTopicId
+    );
     // Control batches are the broker's own.
-    let mut control = BatchBuilder::new(Codec::None)
-        .control(true)
-        .producer(ProducerId(1), ProducerEpoch(0), Sequence(-1));
+    let mut control = BatchBuilder::new(Codec::None).control(true).producer(
+        ProducerId(1),
+        ProducerEpoch(0),
+        Sequence(-1),
+    );
     control.append(1, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &[]);
     let answer = client.produce("t", 1, control.finish());
     assert_ne!(answer.error, ErrorCode::None);

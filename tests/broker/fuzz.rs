@@ -47,7 +47,12 @@ fn good_batches() -> Vec<Vec<u8>> {
             let mut builder = BatchBuilder::new(codec).producer(id, epoch, Sequence(count));
             for index in 0..count {
                 let value = vec![index as u8; 20 * count as usize];
-                builder.append(1000 + i64::from(index), Some(b"key"), Some(&value), &[(b"h", None)]);
+                builder.append(
+                    1000 + i64::from(index),
+                    Some(b"key"),
+                    Some(&value),
+                    &[(b"h", None)],
+                );
             }
             batches.push(builder.finish());
         }
@@ -68,7 +73,12 @@ fn mend(batch: &mut [u8]) {
 
 impl Target {
     fn new() -> Target {
-        Target { apis: apis::all(), batches: good_batches(), scratch: Scratch::new(), reached: [0; 4] }
+        Target {
+            apis: apis::all(),
+            batches: good_batches(),
+            scratch: Scratch::new(),
+            reached: [0; 4],
+        }
     }
 
     fn hostile_batch(&self, random: &mut Prng) -> Vec<u8> {
@@ -98,14 +108,23 @@ impl Target {
         let version = lowest + random.below((decodable_max(api.key) - lowest + 1) as u64) as i16;
         let mut body = match random.one_in(4) {
             true => sample::noise(random),
-            false => sample::body(random, api.request.shape, version, is_flexible(api.key, version)),
+            false => sample::body(
+                random,
+                api.request.shape,
+                version,
+                is_flexible(api.key, version),
+            ),
         };
         if !random.one_in(8) {
             sample::damage(random, &mut body);
         }
         let header = RequestHeader {
             key: api.key,
-            version: if random.one_in(30) { random.next_u64() as i16 } else { version },
+            version: if random.one_in(30) {
+                random.next_u64() as i16
+            } else {
+                version
+            },
             correlation_id: 1,
             client_id: text("c"),
         };
@@ -122,10 +141,16 @@ impl Target {
 
     /// As a connection does: size, header, the API's decoder; records go on to validation.
     fn take_frame(&mut self, frame: &[u8], random: &mut Prng) {
-        let Some((size, contents)) = frame.split_first_chunk::<4>() else { return };
-        let Ok(size) = frame_size(*size, FRAME_BYTES_MAX) else { return };
+        let Some((size, contents)) = frame.split_first_chunk::<4>() else {
+            return;
+        };
+        let Ok(size) = frame_size(*size, FRAME_BYTES_MAX) else {
+            return;
+        };
         let contents = Bytes::copy_from_slice(&contents[..size.min(contents.len())]);
-        let Ok((header, body)) = RequestHeader::parse(&contents) else { return };
+        let Ok((header, body)) = RequestHeader::parse(&contents) else {
+            return;
+        };
         self.reached[0] += 1;
         let (key, version) = (header.key, header.version);
         if version < ApiVersions::of(key).min || version > decodable_max(key) {
@@ -134,8 +159,13 @@ impl Target {
         let whole = match key {
             ApiKey::Produce => match ProduceRequest::decode(&body, version) {
                 Ok(request) => {
-                    let partitions = request.topics.into_iter().flat_map(|topic| topic.partitions);
-                    partitions.filter_map(|partition| partition.records).take(20)
+                    let partitions = request
+                        .topics
+                        .into_iter()
+                        .flat_map(|topic| topic.partitions);
+                    partitions
+                        .filter_map(|partition| partition.records)
+                        .take(20)
                         .for_each(|records| self.take_batch(&records, random));
                     true
                 }
@@ -143,7 +173,11 @@ impl Target {
             },
             ApiKey::Fetch => FetchRequest::decode(&body, version).is_ok(),
             _ => {
-                let api = self.apis.iter().find(|api| api.key == key).expect("every key");
+                let api = self
+                    .apis
+                    .iter()
+                    .find(|api| api.key == key)
+                    .expect("every key");
                 (api.request.decode)(body, version).is_ok()
             }
         };
@@ -173,7 +207,13 @@ impl Target {
                     records.for_each(drop);
                 }
             }
-            let _ = find_timestamp(batch, random.next_u64() as i64, Offset(0), &mut self.scratch, UNPACKED_BYTES_MAX);
+            let _ = find_timestamp(
+                batch,
+                random.next_u64() as i64,
+                Offset(0),
+                &mut self.scratch,
+                UNPACKED_BYTES_MAX,
+            );
             let _ = offset_of_timestamp_max(batch, &mut self.scratch, UNPACKED_BYTES_MAX);
         }
     }
@@ -183,7 +223,8 @@ impl Target {
 fn resident_peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("VmHWM")
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .expect("VmHWM")
 }
 
 #[test]
@@ -207,5 +248,9 @@ fn no_frame_and_no_batch_panics_or_takes_unbounded_memory() {
         began.elapsed().as_secs_f64(),
         resident_peak_kib()
     );
-    assert!(bodies > inputs / 50 && passed > inputs / 200, "{:?}: too few get through", target.reached);
+    assert!(
+        bodies > inputs / 50 && passed > inputs / 200,
+        "{:?}: too few get through",
+        target.reached
+    );
 }

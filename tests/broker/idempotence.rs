@@ -69,7 +69,10 @@ fn an_id_that_asks_again_gets_the_next_epoch() {
     let response = broker.client().call(4, &request);
     assert_eq!(response.error_code, 0);
     let again = (response.producer_id.0, response.producer_epoch);
-    assert!(again == (id, epoch + 1) || (again.0 != id && again.1 == 0), "{again:?}");
+    assert!(
+        again == (id, epoch + 1) || (again.0 != id && again.1 == 0),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -77,14 +80,23 @@ fn the_last_five_batches_are_known_again_and_older_ones_are_not() {
     let (broker, producer) = scene();
     let mut client = broker.client();
     for number in 0..7 {
-        assert_eq!(send(&mut client, producer, number * 2, 2), DONE(i64::from(number) * 2));
+        assert_eq!(
+            send(&mut client, producer, number * 2, 2),
+            DONE(i64::from(number) * 2)
+        );
     }
     for number in 2..7 {
-        assert_eq!(send(&mut client, producer, number * 2, 2), DONE(i64::from(number) * 2));
+        assert_eq!(
+            send(&mut client, producer, number * 2, 2),
+            DONE(i64::from(number) * 2)
+        );
     }
     let (older, _) = send(&mut client, producer, 2, 2);
     assert!(
-        matches!(older, ErrorCode::OutOfOrderSequenceNumber | ErrorCode::DuplicateSequenceNumber),
+        matches!(
+            older,
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::DuplicateSequenceNumber
+        ),
         "{older}"
     );
     assert_eq!(client.read_all("t", 0).len(), 14);
@@ -95,13 +107,19 @@ fn duplicates_are_known_again_after_a_kill_and_after_a_clean_restart() {
     let (mut broker, producer) = scene();
     let mut client = broker.client();
     for number in 0..6 {
-        assert_eq!(send(&mut client, producer, number * 3, 3), DONE(i64::from(number) * 3));
+        assert_eq!(
+            send(&mut client, producer, number * 3, 3),
+            DONE(i64::from(number) * 3)
+        );
     }
     for restart in [Broker::crash, Broker::restart, Broker::crash] {
         restart(&mut broker);
         let mut client = broker.client();
         for number in 1..6 {
-            assert_eq!(send(&mut client, producer, number * 3, 3), DONE(i64::from(number) * 3));
+            assert_eq!(
+                send(&mut client, producer, number * 3, 3),
+                DONE(i64::from(number) * 3)
+            );
         }
         assert_eq!(send(&mut client, producer, 19, 1), GAP);
         assert_eq!(client.read_all("t", 0).len(), 18);
@@ -136,12 +154,18 @@ fn an_older_epoch_is_refused_and_a_newer_one_begins_at_zero() {
     let (mut broker, (id, _)) = scene();
     let mut client = broker.client();
     assert_eq!(send(&mut client, (id, 3), 0, 1), DONE(0));
-    assert_eq!(send(&mut client, (id, 2), 1, 1), (ErrorCode::InvalidProducerEpoch, -1));
+    assert_eq!(
+        send(&mut client, (id, 2), 1, 1),
+        (ErrorCode::InvalidProducerEpoch, -1)
+    );
     assert_eq!(send(&mut client, (id, 4), 1, 1), GAP);
     assert_eq!(send(&mut client, (id, 4), 0, 1), DONE(1));
     broker.crash();
     let mut client = broker.client();
-    assert_eq!(send(&mut client, (id, 3), 1, 1), (ErrorCode::InvalidProducerEpoch, -1));
+    assert_eq!(
+        send(&mut client, (id, 3), 1, 1),
+        (ErrorCode::InvalidProducerEpoch, -1)
+    );
     assert_eq!(send(&mut client, (id, 4), 0, 1), DONE(1));
     assert_eq!(send(&mut client, (id, 4), 1, 1), DONE(2));
 }
@@ -171,7 +195,9 @@ fn after_one_of_five_in_flight_fails_the_later_ones_fail_too() {
     assert_eq!(send(&mut client, producer, 0, 1), DONE(0));
     for sequence in [2, 3, 4, 5, 6] {
         let records = from(producer, sequence, 1).into();
-        client.send_produce(PRODUCE, &produce_request(named("t"), 0, Some(records), -1)).expect("sent");
+        client
+            .send_produce(PRODUCE, &produce_request(named("t"), 0, Some(records), -1))
+            .expect("sent");
     }
     for _ in 0..5 {
         let (_, response) = client.receive_produce(PRODUCE).expect("an answer");
@@ -179,7 +205,10 @@ fn after_one_of_five_in_flight_fails_the_later_ones_fail_too() {
         assert_eq!(error, ErrorCode::OutOfOrderSequenceNumber);
     }
     for sequence in 1..7 {
-        assert_eq!(send(&mut client, producer, sequence, 1), DONE(i64::from(sequence)));
+        assert_eq!(
+            send(&mut client, producer, sequence, 1),
+            DONE(i64::from(sequence))
+        );
     }
 }
 
@@ -199,7 +228,10 @@ fn five_in_flight_stay_in_order_while_the_connection_moves_between_cores() {
             for sequence in next..next + 5 {
                 let (_, response) = client.receive_produce(PRODUCE).expect("an answer");
                 let answer = &response.topics[0].partitions[0];
-                assert_eq!((answer.error, answer.base_offset.0), DONE(i64::from(sequence)));
+                assert_eq!(
+                    (answer.error, answer.base_offset.0),
+                    DONE(i64::from(sequence))
+                );
             }
             next += 5;
         }
@@ -213,7 +245,9 @@ fn a_duplicate_that_arrives_with_its_original_gets_the_same_offset() {
     client.produce("t", 0, batch(&[b"before"]));
     for _ in 0..4 {
         let records = from(producer, 0, 3).into();
-        client.send_produce(PRODUCE, &produce_request(named("t"), 0, Some(records), -1)).expect("sent");
+        client
+            .send_produce(PRODUCE, &produce_request(named("t"), 0, Some(records), -1))
+            .expect("sent");
     }
     for _ in 0..4 {
         let (_, response) = client.receive_produce(PRODUCE).expect("an answer");

@@ -15,7 +15,9 @@ const TOPIC_PARTITIONS: u64 = 500;
 fn topics(partitions: u64) -> Vec<(String, i32)> {
     let count = partitions.div_ceil(TOPIC_PARTITIONS);
     let size = |number| TOPIC_PARTITIONS.min(partitions - number * TOPIC_PARTITIONS) as i32;
-    (0..count).map(|number| (format!("many-{number}"), size(number))).collect()
+    (0..count)
+        .map(|number| (format!("many-{number}"), size(number)))
+        .collect()
 }
 
 /// One batch to each partition, a topic in one request; what each value says is where it belongs.
@@ -29,13 +31,23 @@ fn produce_to_all(client: &mut Client, topics: &[(String, i32)], round: i64) {
             transactional_id: None,
             acks: -1,
             timeout_ms: 30_000,
-            topics: vec![TopicData { topic: named(name), partitions: (0..*partitions).map(partition).collect() }],
+            topics: vec![TopicData {
+                topic: named(name),
+                partitions: (0..*partitions).map(partition).collect(),
+            }],
         };
         let response = client.produce_with(PRODUCE, &request);
         assert_eq!(response.topics[0].partitions.len(), *partitions as usize);
         for (index, answer) in response.topics[0].partitions.iter().enumerate() {
-            assert_eq!(answer.index.0, index as i32, "answers stand in the order of the request");
-            assert_eq!((answer.error, answer.base_offset.0), (ErrorCode::None, round), "{name}-{index}");
+            assert_eq!(
+                answer.index.0, index as i32,
+                "answers stand in the order of the request"
+            );
+            assert_eq!(
+                (answer.error, answer.base_offset.0),
+                (ErrorCode::None, round),
+                "{name}-{index}"
+            );
         }
     }
 }
@@ -65,13 +77,18 @@ fn many_partitions_are_created_written_restarted_and_read_within_bounds() {
         client.create(name, *count, &[]);
     }
     let took = began.elapsed();
-    println!("created {partitions} in {took:?}: {:.0} a second", partitions as f64 / took.as_secs_f64());
+    println!(
+        "created {partitions} in {took:?}: {:.0} a second",
+        partitions as f64 / took.as_secs_f64()
+    );
     let mut reached = (0, 0);
     let mut note = |broker: &Broker, what: &str| {
         let (now, open) = (broker.resident_kib(), broker.descriptors());
         let bytes = (now.saturating_sub(memory) << 10) as f64 / partitions as f64;
         let each = open.saturating_sub(descriptors) as f64 / partitions as f64;
-        println!("{what}: {now} KiB resident, {bytes:.0} bytes a partition; {open} descriptors, {each:.2} a partition");
+        println!(
+            "{what}: {now} KiB resident, {bytes:.0} bytes a partition; {open} descriptors, {each:.2} a partition"
+        );
         reached = (reached.0.max(bytes as u64), reached.1.max(open));
     };
     note(&broker, "created");
@@ -88,7 +105,11 @@ fn many_partitions_are_created_written_restarted_and_read_within_bounds() {
             println!("stopped in {:?}", began.elapsed());
         }
         broker.run();
-        println!("ready in {:?} after {}", broker.ready_after(), ["a kill", "a clean stop"][usize::from(round > 0)]);
+        println!(
+            "ready in {:?} after {}",
+            broker.ready_after(),
+            ["a kill", "a clean stop"][usize::from(round > 0)]
+        );
         note(&broker, "restarted");
         client = broker.client();
         read_all_back(&mut client, &topics, round + 1);

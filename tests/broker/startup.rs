@@ -10,7 +10,11 @@ use crate::support::{self, Broker, directory, refused};
 fn check_refusal(refusal: &support::Refused, says: &str) {
     assert_eq!(refusal.status.code(), Some(2), "{}", refusal.stderr);
     let last = refusal.stderr.lines().last().unwrap_or_default();
-    assert!(last.contains(says), "{says:?} is not in {:?}", refusal.stderr);
+    assert!(
+        last.contains(says),
+        "{says:?} is not in {:?}",
+        refusal.stderr
+    );
 }
 
 #[test]
@@ -35,7 +39,10 @@ fn foreign_directories_and_files_are_refused() {
     let foreign = directory();
     fs::write(foreign.path().join("photos.zip"), "x").expect("written");
     check_refusal(&refused(foreign.path(), "127.0.0.1:0"), "is not empty");
-    assert_eq!(fs::read(foreign.path().join("photos.zip")).expect("there"), b"x");
+    assert_eq!(
+        fs::read(foreign.path().join("photos.zip")).expect("there"),
+        b"x"
+    );
     let file = foreign.path().join("photos.zip");
     check_refusal(&refused(&file, "127.0.0.1:0"), &file.display().to_string());
 }
@@ -67,7 +74,11 @@ fn both_signals_end_it_quickly_with_success_and_nothing_is_lost() {
         let began = Instant::now();
         let status = broker.stop_with(signal);
         assert!(status.success(), "{signal}: {status}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{signal}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{signal}: {:?}",
+            began.elapsed()
+        );
         broker.run();
     }
     assert_eq!(broker.client().read_all("t", 0).len(), 4);

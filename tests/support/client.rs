@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use corelane::base::{Offset, PartitionIndex, TopicId};
-use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition};
+use corelane::protocol::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition,
+};
 use corelane::protocol::header::parse_response_header;
 use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use corelane::protocol::messages::delete_topics_request::DeleteTopicState;
@@ -61,7 +63,10 @@ pub fn records(bytes: &[u8]) -> Vec<Read> {
     for batch in Batches::new(bytes) {
         let Ok(batch) = batch else { break };
         batch.verify().expect("a good CRC");
-        for record in batch.records(&mut scratch, 64 << 20).expect("readable records") {
+        for record in batch
+            .records(&mut scratch, 64 << 20)
+            .expect("readable records")
+        {
             let record = record.expect("a readable record");
             all.push(Read {
                 offset: record.offset.0,
@@ -75,7 +80,12 @@ pub fn records(bytes: &[u8]) -> Vec<Read> {
 }
 
 /// A request to append `records` to one partition.
-pub fn produce_request(topic: TopicRef, partition: i32, records: Option<Bytes>, acks: i16) -> ProduceRequest {
+pub fn produce_request(
+    topic: TopicRef,
+    partition: i32,
+    records: Option<Bytes>,
+    acks: i16,
+) -> ProduceRequest {
     ProduceRequest {
         transactional_id: None,
         acks,
@@ -95,7 +105,11 @@ pub fn fetch_request(topic: TopicRef, partition: i32, from: i64, max_bytes: i32)
     FetchRequest {
         topics: vec![FetchTopic {
             topic,
-            partitions: vec![FetchPartition::new(PartitionIndex(partition), Offset(from), max_bytes)],
+            partitions: vec![FetchPartition::new(
+                PartitionIndex(partition),
+                Offset(from),
+                max_bytes,
+            )],
         }],
         ..FetchRequest::default()
     }
@@ -103,7 +117,10 @@ pub fn fetch_request(topic: TopicRef, partition: i32, from: i64, max_bytes: i32)
 
 impl Client {
     pub fn connect(address: std::net::SocketAddr) -> Client {
-        Client { wire: Wire::connect(address), next: 0 }
+        Client {
+            wire: Wire::connect(address),
+            next: 0,
+        }
     }
 
     fn number(&mut self) -> i32 {
@@ -123,7 +140,8 @@ impl Client {
     pub fn call<T: messages::Request>(&mut self, version: i16, request: &T) -> T::Response {
         let number = self.number();
         let frame = messages::encode_request(version, number, &text("test"), request);
-        self.wire.send(&frame.expect("a request that the version can say"));
+        self.wire
+            .send(&frame.expect("a request that the version can say"));
         let key = ApiKey::from_code(T::KEY).expect("an API");
         let body = self.body(key, version, number);
         messages::decode_response::<T>(body, version).expect("a response of that version")
@@ -132,15 +150,20 @@ impl Client {
     /// Sends a Produce request and does not wait.
     pub fn send_produce(&mut self, version: i16, request: &ProduceRequest) -> std::io::Result<i32> {
         let number = self.number();
-        self.wire.try_send(&request.frame(version, number, &text("test")))?;
+        self.wire
+            .try_send(&request.frame(version, number, &text("test")))?;
         Ok(number)
     }
 
     /// The next Produce response; none when the broker has closed.
     pub fn receive_produce(&mut self, version: i16) -> Option<(i32, ProduceResponse)> {
         let frame = self.wire.try_receive()?;
-        let (number, body) = parse_response_header(&frame, ApiKey::Produce, version).expect("a header");
-        Some((number, ProduceResponse::decode(&body, version).expect("a response")))
+        let (number, body) =
+            parse_response_header(&frame, ApiKey::Produce, version).expect("a header");
+        Some((
+            number,
+            ProduceResponse::decode(&body, version).expect("a response"),
+        ))
     }
 
     /// A Produce request and its response.
@@ -160,7 +183,8 @@ impl Client {
     /// Sends a Fetch request and does not wait.
     pub fn send_fetch(&mut self, version: i16, request: &FetchRequest) -> i32 {
         let number = self.number();
-        self.wire.send(&request.frame(version, number, &text("test")));
+        self.wire
+            .send(&request.frame(version, number, &text("test")));
         number
     }
 
@@ -187,14 +211,25 @@ impl Client {
         let (mut all, mut at) = (Vec::new(), from);
         loop {
             let fetched = self.fetch(topic, partition, at);
-            assert_eq!(fetched.error.code(), 0, "{topic}-{partition} from {at}: {}", fetched.error);
+            assert_eq!(
+                fetched.error.code(),
+                0,
+                "{topic}-{partition} from {at}: {}",
+                fetched.error
+            );
             if at >= fetched.high_watermark.0 {
                 return all;
             }
             let bytes = fetched.records.first().unwrap_or_else(|| {
-                panic!("{topic}-{partition}: nothing at {at} of {}", fetched.high_watermark)
+                panic!(
+                    "{topic}-{partition}: nothing at {at} of {}",
+                    fetched.high_watermark
+                )
             });
-            let last = Batches::new(bytes).map_while(Result::ok).last().expect("a whole batch");
+            let last = Batches::new(bytes)
+                .map_while(Result::ok)
+                .last()
+                .expect("a whole batch");
             let next = last.header.last_offset().0 + 1;
             assert!(next > at, "{next} after {at}");
             all.extend_from_slice(bytes);
@@ -222,7 +257,9 @@ impl Client {
         configs: &[(&str, &str)],
     ) -> Vec<(i16, TopicId)> {
         let config = |(name, value): &(&str, &str)| {
-            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+            CreatableTopicConfig::default()
+                .with_name(text(name))
+                .with_value(Some(text(value)))
         };
         let topic = |name: &String| {
             CreatableTopic::default()
@@ -236,7 +273,10 @@ impl Client {
             .with_topics(names.iter().map(topic).collect());
         let response = self.call(7, &request);
         let result = |name: &String| {
-            let found = response.topics.iter().find(|topic| topic.name.0.as_str() == name);
+            let found = response
+                .topics
+                .iter()
+                .find(|topic| topic.name.0.as_str() == name);
             let found = found.expect("a result for each topic");
             (found.error_code, messages::topic_id(found.topic_id))
         };
@@ -246,23 +286,33 @@ impl Client {
     /// Deletes a topic by name and gives the error.
     pub fn delete(&mut self, name: &str) -> i16 {
         let state = DeleteTopicState::default().with_name(Some(TopicName(text(name))));
-        let request = DeleteTopicsRequest::default().with_timeout_ms(60_000).with_topics(vec![state]);
+        let request = DeleteTopicsRequest::default()
+            .with_timeout_ms(60_000)
+            .with_topics(vec![state]);
         self.call(6, &request).responses[0].error_code
     }
 
     /// A new producer id.
     pub fn producer_id(&mut self) -> (i64, i16) {
-        let response = self.call(4, &InitProducerIdRequest::default()
-            .with_transactional_id(None)
-            .with_transaction_timeout_ms(60_000)
-            .with_producer_id((-1).into())
-            .with_producer_epoch(-1));
+        let response = self.call(
+            4,
+            &InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000)
+                .with_producer_id((-1).into())
+                .with_producer_epoch(-1),
+        );
         assert_eq!(response.error_code, 0);
         (response.producer_id.0, response.producer_epoch)
     }
 
     /// One answer of ListOffsets.
-    pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> ListOffsetsPartitionResponse {
+    pub fn list_offset(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> ListOffsetsPartitionResponse {
         let wish = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)

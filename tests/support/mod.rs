@@ -61,7 +61,11 @@ pub fn refused(data: &Path, listen: &str) -> Refused {
     let mut child = command(data, listen).spawn().expect("the broker's binary");
     let status = wait_for_exit(&mut child);
     let mut stderr = String::new();
-    let _ = child.stderr.take().expect("piped").read_to_string(&mut stderr);
+    let _ = child
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_string(&mut stderr);
     Refused { status, stderr }
 }
 
@@ -144,7 +148,9 @@ impl Broker {
         let field = |name: &str| -> SocketAddr {
             let mut words = line.split(' ');
             let found = words.find_map(|word| word.strip_prefix(name));
-            found.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+            found
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_else(|| panic!("{line}"))
         };
         self.running = Some(Running {
             kafka: field("kafka="),
@@ -226,8 +232,11 @@ impl Broker {
     pub fn http(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.running().admin).expect("the admin door");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .expect("a request sent");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .expect("a request sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         let status = text.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -255,19 +264,26 @@ impl Broker {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
         let stat = stat.expect("a running broker");
         let (_, fields) = stat.rsplit_once(") ").expect("a stat line");
-        let fields: Vec<u64> = fields.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
+        let fields: Vec<u64> = fields
+            .split(' ')
+            .map(|field| field.parse().unwrap_or(0))
+            .collect();
         fields[11] + fields[12]
     }
 }
 
 /// Sends a signal to a process by its number.
 pub fn send_signal(pid: u32, signal: &str) {
-    let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    let sent = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
     assert!(sent.expect("kill").success());
 }
 
 /// A number from the environment, for runs larger than the default.
 pub fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
-    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+    text.map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text}"))
+    })
 }

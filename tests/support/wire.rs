@@ -41,7 +41,8 @@ impl Wire {
     }
 
     pub fn receive(&mut self) -> Bytes {
-        self.try_receive().expect("an answer, not a closed connection")
+        self.try_receive()
+            .expect("an answer, not a closed connection")
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> Option<()> {
@@ -67,7 +68,9 @@ impl Wire {
         self.stream.set_read_timeout(Some(wait)).expect("a timeout");
         let silent = matches!(self.stream.peek(&mut [0]),
             Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout");
         silent
     }
 
