@@ -244,6 +244,33 @@ impl Broker {
         (status.unwrap_or_else(|| panic!("{text}")), body.to_owned())
     }
 
+    /// The sum of a metric over all series that have this name and all of these labels.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (status, text) = self.http("/metrics");
+        assert_eq!(status, 200);
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let wanted = lines.filter(|(series, _)| {
+            series.split('{').next() == Some(name)
+                && labels.iter().all(|label| series.contains(label))
+        });
+        let values: Vec<f64> = wanted
+            .map(|(_, value)| value.parse().expect("a number"))
+            .collect();
+        assert!(!values.is_empty(), "no series of {name} with {labels:?}");
+        values.iter().sum()
+    }
+
+    /// Bytes that the kernel says this process has had written to a device.
+    pub fn written_bytes(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.pid()));
+        let text = text.expect("a running broker");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|number| number.parse().ok())
+            .expect("write_bytes")
+    }
+
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
