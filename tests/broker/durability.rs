@@ -1,6 +1,6 @@
 //! `kill -9` under load: nothing acked is lost, doubled or out of order, and no offset is reused.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -260,6 +260,69 @@ fn a_relaxed_topic_survives_kills_of_the_process_too() {
         &[("flush.messages", "9223372036854775807")],
         setting("CORELANE_KILLS", 5).min(10),
     );
+}
+
+#[test]
+fn kills_amid_segment_rolls_lose_nothing_either() {
+    let rounds = setting("CORELANE_KILLS", 5).min(20);
+    kill_under_load(&[("internal.segment.bytes", "50000")], rounds);
+}
+
+#[test]
+fn kills_amid_creations_and_deletions_keep_what_was_answered() {
+    let mut broker = Broker::start();
+    let mut random = Prng::new(77);
+    let mut there: BTreeSet<String> = BTreeSet::new();
+    for round in 0..setting("CORELANE_KILLS", 5).min(30) {
+        let (address, answered) = (broker.address(), AtomicU64::new(0));
+        let unsure = thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let mut client = Client::connect(address);
+                for number in 0.. {
+                    let name = format!("amid-{round}-{number}");
+                    match client.try_create(&name, 3) {
+                        None => return name,
+                        Some(code) => assert_eq!(code, 0, "{name}"),
+                    }
+                    there.insert(name.clone());
+                    if number % 3 == 2 {
+                        match client.try_delete(&name) {
+                            None => {
+                                there.remove(&name);
+                                return name;
+                            }
+                            Some(code) => assert_eq!(code, 0, "{name}"),
+                        }
+                        there.remove(&name);
+                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                unreachable!("numbers do not end")
+            });
+            let wanted = 1 + random.below(20);
+            until("creations", || answered.load(Ordering::Relaxed) >= wanted);
+            broker.kill();
+            running.join().expect("a client that saw the end")
+        });
+        broker.run();
+        let mut client = broker.client();
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for topic in client.metadata(None, false).topics {
+            assert_eq!(topic.partitions.len(), 3, "a topic is whole or absent");
+            names.insert(topic.name.expect("a name").0.to_string());
+        }
+        if names.remove(&unsure) {
+            assert_eq!(client.delete(&unsure), 0);
+        }
+        assert_eq!(names, there, "round {round}");
+        for name in &there {
+            assert_eq!(
+                client.produce(name, 2, batch(&[b"x"])).error,
+                ErrorCode::None,
+                "{name}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -140,6 +140,61 @@ fn pipelined_requests_are_answered_in_order_whatever_they_wait_for() {
 }
 
 #[test]
+fn a_burst_is_answered_in_order_and_whole_while_the_connection_moves_to_its_partition() {
+    let scene = Scene::new();
+    for partition in 0..2 {
+        let mut wire = scene.wire();
+        let mut bytes = Vec::new();
+        for number in 0..300 {
+            let records = Some(batch(&[&[7; 300]]).into());
+            let request = produce_request(named("t"), partition, records, -1);
+            bytes.extend(request.frame(PRODUCE, number, &text("test")));
+        }
+        wire.send(&bytes);
+        // What was asked before the client stopped sending is answered.
+        wire.finish();
+        for number in 0..300_i32 {
+            let frame = wire.receive();
+            let (answered, body) =
+                parse_response_header(&frame, ApiKey::Produce, PRODUCE).expect("a header");
+            let response = ProduceResponse::decode(&body, PRODUCE).expect("a response");
+            let answer = &response.topics[0].partitions[0];
+            assert_eq!(answered, number);
+            assert_eq!(
+                (answer.error, answer.base_offset.0),
+                (ErrorCode::None, number.into())
+            );
+        }
+        wire.expect_close("a client that has finished");
+    }
+}
+
+#[test]
+fn clients_that_ask_and_never_read_cost_bounded_memory_and_hold_nobody_up() {
+    let mut scene = Scene::new();
+    let mut client = scene.broker.client();
+    for _ in 0..4 {
+        assert_eq!(
+            client.produce("t", 1, batch(&[&vec![7; 900 << 10]])).error,
+            ErrorCode::None
+        );
+    }
+    let before = scene.broker.resident_kib();
+    let mut deaf: Vec<Wire> = (0..20).map(|_| scene.wire()).collect();
+    for wire in &mut deaf {
+        let request = fetch_request(named("t"), 1, 0, i32::MAX).frame(12, 1, &text("test"));
+        wire.send(&request.repeat(200));
+    }
+    scene.check_serves("the deaf");
+    // 20 x 200 x 3.6 MiB were asked for.
+    let grown = scene.broker.resident_kib().saturating_sub(before);
+    println!("resident memory grew by {grown} KiB");
+    assert!(grown < 256 << 10, "{grown} KiB");
+    drop(deaf);
+    scene.check_serves("the deaf have gone");
+}
+
+#[test]
 fn unknown_keys_and_versions_are_closed_but_for_api_versions() {
     let mut scene = Scene::new();
     for key in [-1, 4, 93, 1000, i16::MAX] {

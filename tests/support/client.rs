@@ -128,23 +128,38 @@ impl Client {
         self.next
     }
 
-    /// The body of the answer to the request numbered `number`.
-    fn body(&mut self, key: ApiKey, version: i16, number: i32) -> Bytes {
-        let frame = self.wire.receive();
+    /// The body of the answer to the request numbered `number`; none when the broker has closed.
+    fn try_body(&mut self, key: ApiKey, version: i16, number: i32) -> Option<Bytes> {
+        let frame = self.wire.try_receive()?;
         let (answered, body) = parse_response_header(&frame, key, version).expect("a header");
         assert_eq!(answered, number, "{key}: the answer to another request");
-        body
+        Some(body)
+    }
+
+    fn body(&mut self, key: ApiKey, version: i16, number: i32) -> Bytes {
+        let body = self.try_body(key, version, number);
+        body.expect("an answer, not a closed connection")
+    }
+
+    /// Any request but Produce and Fetch; none when the broker has closed.
+    pub fn try_call<T: messages::Request>(
+        &mut self,
+        version: i16,
+        request: &T,
+    ) -> Option<T::Response> {
+        let number = self.number();
+        let frame = messages::encode_request(version, number, &text("test"), request);
+        let frame = frame.expect("a request that the version can say");
+        self.wire.try_send(&frame).ok()?;
+        let key = ApiKey::from_code(T::KEY).expect("an API");
+        let body = self.try_body(key, version, number)?;
+        Some(messages::decode_response::<T>(body, version).expect("a response of that version"))
     }
 
     /// Any request but Produce and Fetch.
     pub fn call<T: messages::Request>(&mut self, version: i16, request: &T) -> T::Response {
-        let number = self.number();
-        let frame = messages::encode_request(version, number, &text("test"), request);
-        self.wire
-            .send(&frame.expect("a request that the version can say"));
-        let key = ApiKey::from_code(T::KEY).expect("an API");
-        let body = self.body(key, version, number);
-        messages::decode_response::<T>(body, version).expect("a response of that version")
+        self.try_call(version, request)
+            .expect("an answer, not a closed connection")
     }
 
     /// Sends a Produce request and does not wait.
@@ -283,13 +298,30 @@ impl Client {
         names.iter().map(result).collect()
     }
 
+    /// Creates a topic and gives the error; none when the broker goes away.
+    pub fn try_create(&mut self, name: &str, partitions: i32) -> Option<i16> {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(-1);
+        let request = CreateTopicsRequest::default()
+            .with_timeout_ms(60_000)
+            .with_topics(vec![topic]);
+        Some(self.try_call(7, &request)?.topics[0].error_code)
+    }
+
     /// Deletes a topic by name and gives the error.
     pub fn delete(&mut self, name: &str) -> i16 {
+        self.try_delete(name).expect("an answer")
+    }
+
+    /// As [`Client::delete`]; none when the broker goes away.
+    pub fn try_delete(&mut self, name: &str) -> Option<i16> {
         let state = DeleteTopicState::default().with_name(Some(TopicName(text(name))));
         let request = DeleteTopicsRequest::default()
             .with_timeout_ms(60_000)
             .with_topics(vec![state]);
-        self.call(6, &request).responses[0].error_code
+        Some(self.try_call(6, &request)?.responses[0].error_code)
     }
 
     /// A new producer id.
