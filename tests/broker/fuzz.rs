@@ -10,6 +10,7 @@ use corelane::base::{Offset, Prng, ProducerEpoch, ProducerId, Sequence, Wall};
 use corelane::protocol::api::{ApiVersions, decodable_max, is_flexible};
 use corelane::protocol::fetch::FetchRequest;
 use corelane::protocol::header::{FRAME_BYTES_MAX, frame_size};
+use corelane::protocol::messages::{self, BrokerHeartbeatRequest};
 use corelane::protocol::produce::ProduceRequest;
 use corelane::protocol::{ApiKey, RequestHeader, Writer};
 use corelane::record::{
@@ -253,4 +254,13 @@ fn no_frame_and_no_batch_panics_or_takes_unbounded_memory() {
         "{:?}: too few get through",
         target.reached
     );
+}
+
+#[test]
+fn a_tagged_array_of_two_to_the_32_in_a_broker_heartbeat_is_refused_unallocated() {
+    let mut body = vec![0; 22];
+    // One tagged field, 0, of five bytes: an array of 2^32 - 2 ids.
+    body.extend([1, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    let request = messages::decode::<BrokerHeartbeatRequest>(body.into(), 1);
+    assert!(request.is_err(), "{request:?}");
 }
