@@ -117,3 +117,27 @@ fn many_partitions_are_created_written_restarted_and_read_within_bounds() {
     }
     assert!(reached.1 < 17_000, "{} descriptors", reached.1);
 }
+
+#[test]
+fn more_partitions_than_descriptors_are_served_with_few_files_open() {
+    let topics = topics(300);
+    let mut broker = Broker::start_within(Some(300));
+    let mut client = broker.client();
+    for (name, count) in &topics {
+        client.create(name, *count, &[]);
+    }
+    for round in 0..3 {
+        produce_to_all(&mut client, &topics, round);
+        read_all_back(&mut client, &topics, round + 1);
+        let open = broker.descriptors();
+        println!("{open} descriptors");
+        assert!(open < 300, "{open} descriptors");
+        if round == 0 {
+            broker.crash();
+        } else {
+            broker.restart();
+        }
+        client = broker.client();
+        read_all_back(&mut client, &topics, round + 1);
+    }
+}

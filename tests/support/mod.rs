@@ -18,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Broker {
     directory: tempfile::TempDir,
     running: Option<Running>,
+    /// The limit of open descriptors, if it is not the machine's.
+    descriptors_max: Option<u32>,
 }
 
 struct Running {
@@ -48,7 +50,12 @@ pub fn directory() -> tempfile::TempDir {
 /// The command that serves `data` on `listen`.
 pub fn command(data: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-    command.arg(data).args([listen, "127.0.0.1:0"]);
+    command.arg("serve").arg("--data-dir").arg(data);
+    command.args(["--listen", listen, "--admin", "127.0.0.1:0"]);
+    piped(command)
+}
+
+fn piped(mut command: Command) -> Command {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -112,9 +119,15 @@ impl Default for Broker {
 impl Broker {
     /// A broker in an empty directory, ready.
     pub fn start() -> Broker {
+        Broker::start_within(None)
+    }
+
+    /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
+    pub fn start_within(descriptors_max: Option<u32>) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
+            descriptors_max,
         };
         broker.run();
         broker
@@ -124,9 +137,7 @@ impl Broker {
     pub fn run(&mut self) {
         assert!(self.running.is_none(), "it is running");
         let started = Instant::now();
-        let mut child = command(&self.data(), "127.0.0.1:0")
-            .spawn()
-            .expect("the broker's binary");
+        let mut child = self.command().spawn().expect("the broker's binary");
         let stderr = child.stderr.take().expect("piped");
         let log = self.log();
         std::thread::spawn(move || {
@@ -158,6 +169,19 @@ impl Broker {
             child,
             ready_after: started.elapsed(),
         });
+    }
+
+    fn command(&self) -> Command {
+        let plain = command(&self.data(), "127.0.0.1:0");
+        let Some(limit) = self.descriptors_max else {
+            return plain;
+        };
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        piped(limited)
     }
 
     fn running(&self) -> &Running {
