@@ -67,3 +67,13 @@ fn a_disk_that_lies_about_durability_is_found() {
 fn an_answer_that_is_given_twice_is_found() {
     assert!(found_within(Canary::StaleReply, 10));
 }
+
+/// A partition that was deleted while the broker stopped was waited for without end.
+#[test]
+fn seeds_1348_and_1428_a_deletion_during_the_stop_does_not_hold_it_up() {
+    for seed in [1348, 1428] {
+        if let Err(failure) = run(seed, &Options::default()) {
+            panic!("{failure}");
+        }
+    }
+}
