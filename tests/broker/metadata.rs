@@ -1,5 +1,7 @@
 //! Topics over the wire: what is said of them, and their creation, growth, trimming and deletion.
 
+use std::collections::BTreeSet;
+
 use corelane::protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use corelane::protocol::messages::create_topics_request::CreatableTopic;
 use corelane::protocol::messages::delete_records_request::{
@@ -49,12 +51,12 @@ fn metadata_names_all_topics_none_or_the_named_ones() {
     let a = client.create("a", 3, &[]);
     client.create("b", 1, &[]);
     let all = client.metadata(None, false);
-    let names: Vec<&str> = all
+    let names: BTreeSet<&str> = all
         .topics
         .iter()
         .map(|topic| topic.name.as_ref().expect("a name").0.as_str())
         .collect();
-    assert_eq!(names, ["a", "b"]);
+    assert_eq!(names, BTreeSet::from(["a", "b"]));
     assert!(client.metadata(Some(&[]), false).topics.is_empty());
     let broker_entry = &all.brokers[0];
     assert_eq!(broker_entry.port, i32::from(broker.address().port()));
