@@ -4,6 +4,8 @@
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
 mod appends;
+mod coordinator_load;
+mod coordinators;
 mod core;
 mod lifecycle;
 mod message;
@@ -11,6 +13,9 @@ mod metadata;
 mod producer_ids;
 mod reads;
 mod records_deletion;
+#[cfg(test)]
+mod tests;
+mod topic_view;
 
 pub use self::core::{Core, Setup};
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};

@@ -1,0 +1,1 @@
+//! Coordinators on a core, with a disk in memory.
