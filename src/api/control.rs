@@ -54,3 +54,13 @@ pub(crate) fn same_for_all<N, T>(
 pub(crate) fn plain(error: ErrorCode) -> Refused {
     Refused::new(error, error.message())
 }
+
+/// Waits for the reply to a change of configs of `count` resources; none when the node is stopping.
+pub(crate) async fn altered(call: Call, count: usize) -> Option<Vec<Result<(), Refused>>> {
+    match answer(call).await {
+        Ok(ControlReply::AlterConfigs(results)) => Some(results),
+        Ok(other) => panic!("a change of configs was answered with {other:?}"),
+        Err(Failed::Unavailable(refused)) => Some(vec![Err(refused); count]),
+        Err(Failed::Stopping) => None,
+    }
+}

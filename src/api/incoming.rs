@@ -7,20 +7,8 @@ use crate::net::{Outcome, Part, Started};
 use crate::protocol::messages::{self, Encodable, Request, StrBytes};
 use crate::protocol::{Malformed, RequestHeader};
 
-/// Why a request closes its connection instead of being answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// Its bytes are not a request.
-    Malformed(Malformed),
-    /// It is a request, but not one that this API's rules allow in an answerable way.
-    Closed,
-}
-
-impl From<Malformed> for Refused {
-    fn from(malformed: Malformed) -> Refused {
-        Refused::Malformed(malformed)
-    }
-}
+/// Why a request closes its connection instead of being answered: its bytes are not a request.
+pub(crate) type Refused = Malformed;
 
 /// A request whose header has been read.
 #[derive(Clone, Debug)]
@@ -41,7 +29,7 @@ impl Incoming {
 
     /// Reads the body. What it names are slices of the frame.
     pub(crate) fn decode<T: Request>(&self) -> Result<T, Refused> {
-        Ok(messages::decode(self.body.clone(), self.version())?)
+        messages::decode(self.body.clone(), self.version())
     }
 
     /// The reply in the version of the request.

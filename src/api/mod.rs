@@ -28,8 +28,23 @@ mod k20_delete_topics;
 mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k29_describe_acls;
+mod k30_create_acls;
+mod k31_delete_acls;
+mod k32_describe_configs;
+mod k33_alter_configs;
+mod k35_describe_log_dirs;
 mod k37_create_partitions;
+mod k43_elect_leaders;
+mod k44_incremental_alter_configs;
+mod k45_alter_partition_reassignments;
+mod k46_list_partition_reassignments;
+mod k48_describe_client_quotas;
+mod k55_describe_quorum;
+mod k57_update_features;
 mod k60_describe_cluster;
+mod k61_describe_producers;
+mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod operations;
 mod partitions;
@@ -54,7 +69,7 @@ pub(crate) struct Api {
 }
 
 /// All that is served, in the order of the keys.
-pub(crate) const APIS: &[Api] = &[
+pub(crate) static APIS: &[Api] = &[
     k00_produce::API,
     k01_fetch::API,
     k02_list_offsets::API,
@@ -66,14 +81,22 @@ pub(crate) const APIS: &[Api] = &[
     k21_delete_records::API,
     k22_init_producer_id::API,
     k23_offset_for_leader_epoch::API,
+    k29_describe_acls::API,
+    k30_create_acls::API,
+    k31_delete_acls::API,
+    k32_describe_configs::API,
+    k33_alter_configs::API,
+    k35_describe_log_dirs::API,
     k37_create_partitions::API,
+    k43_elect_leaders::API,
+    k44_incremental_alter_configs::API,
+    k45_alter_partition_reassignments::API,
+    k46_list_partition_reassignments::API,
+    k48_describe_client_quotas::API,
+    k55_describe_quorum::API,
+    k57_update_features::API,
     k60_describe_cluster::API,
+    k61_describe_producers::API,
+    k74_list_config_resources::API,
     k75_describe_topic_partitions::API,
 ];
-
-/// The API with this number.
-pub(crate) fn api(key: i16) -> Option<&'static Api> {
-    APIS.binary_search_by_key(&key, |api| api.versions.key.code())
-        .ok()
-        .map(|at| &APIS[at])
-}

@@ -60,6 +60,7 @@ impl<Q> Scatter<Q> {
     }
 
     /// The questions by core, in the order in which cores were first asked.
+    #[cfg(test)]
     pub(crate) fn lanes(&self) -> &[(CoreId, Vec<Q>)] {
         &self.lanes
     }

@@ -16,7 +16,7 @@ use crate::protocol::{ApiKey, Malformed, RequestHeader};
 use super::connection::Connection;
 use super::find::View;
 use super::incoming::{Incoming, Refused};
-use super::{api, k18_api_versions};
+use super::{APIS, Api, k18_api_versions};
 
 /// The Kafka door of one core. A clone is another handle to the same.
 #[derive(Clone)]
@@ -79,11 +79,9 @@ impl Service {
     pub fn start(&self, connection: &mut Connection, frame: Bytes, received: Mono) -> Started {
         match self.begin(connection, &frame, received) {
             Ok(started) => started,
-            Err(refused) => {
-                if let Refused::Malformed(malformed) = refused {
-                    tracing::debug!(%malformed, "closing a connection");
-                    self.host.measurements().requests.malformed += 1;
-                }
+            Err(malformed) => {
+                tracing::debug!(%malformed, "closing a connection");
+                self.host.measurements().requests.malformed += 1;
                 Started::Now(Outcome::Close)
             }
         }
@@ -96,21 +94,17 @@ impl Service {
         received: Mono,
     ) -> Result<Started, Refused> {
         let (header, body) = RequestHeader::parse(frame)?;
-        let key = header.key.code();
-        let api = api(key).ok_or(Malformed::UnknownApi(key))?;
+        let (key, version) = (header.key.code(), header.version);
+        let route = route(key, version)?;
         self.host.measurements().requests.received(key);
-        let version = header.version;
         let incoming = Incoming {
             header,
             body,
             received,
         };
-        let started = if api.versions.accepts(version) {
-            (api.start)(self, connection, incoming)?
-        } else if api.versions.key == ApiKey::ApiVersions {
-            Started::Now(k18_api_versions::unknown_version(&incoming))
-        } else {
-            return Err(Malformed::UnknownVersion { key, version }.into());
+        let started = match route {
+            Route::Serve(api) => (api.start)(self, connection, incoming)?,
+            Route::Negotiate => Started::Now(k18_api_versions::unknown_version(&incoming)),
         };
         Ok(self.measured(key, received, started))
     }
@@ -132,6 +126,72 @@ impl Service {
                 answered();
                 outcome
             })),
+        }
+    }
+}
+
+/// Where a request goes.
+enum Route {
+    /// To its API.
+    Serve(&'static Api),
+    /// ApiVersions in a version that is not known: answered so that the client can come back.
+    Negotiate,
+}
+
+/// Finds what serves a request. What is not served closes the connection, as in Kafka (apache/kafka
+/// `SocketServer.parseRequestHeader`).
+fn route(key: i16, version: i16) -> Result<Route, Malformed> {
+    let found = APIS.binary_search_by_key(&key, |api| api.versions.key.code());
+    let api = &APIS[found.map_err(|_| Malformed::UnknownApi(key))?];
+    if api.versions.accepts(version) {
+        Ok(Route::Serve(api))
+    } else if api.versions.key == ApiKey::ApiVersions {
+        Ok(Route::Negotiate)
+    } else {
+        Err(Malformed::UnknownVersion { key, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_advertised_version_is_served_except_produce_0_to_2() {
+        for api in APIS {
+            let key = api.versions.key;
+            for version in api.versions.advertised_min..=api.versions.max {
+                let served = matches!(route(key.code(), version), Ok(Route::Serve(_)));
+                let shown_only = key == ApiKey::Produce && version < 3;
+                assert_eq!(served, !shown_only, "{key} {version}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_closes_the_connection_except_for_api_versions() {
+        for api in APIS {
+            let key = api.versions.key;
+            for version in [-1, api.versions.max + 1, i16::MAX] {
+                match route(key.code(), version) {
+                    Ok(Route::Negotiate) => assert_eq!(key, ApiKey::ApiVersions),
+                    Ok(Route::Serve(_)) => panic!("{key} {version}"),
+                    Err(refused) => {
+                        let key = key.code();
+                        assert_eq!(refused, Malformed::UnknownVersion { key, version });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn apis_that_are_not_served_close_the_connection() {
+        for key in [-1, 4, 24, 27, 999] {
+            assert!(
+                matches!(route(key, 0), Err(Malformed::UnknownApi(_))),
+                "{key}"
+            );
         }
     }
 }

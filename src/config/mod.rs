@@ -1,11 +1,34 @@
 //! What a node is started with: flags, a TOML file and Kafka's config names, gathered into one
-//! [`Options`]. Knows no socket and no thread.
+//! [`Options`]. Knows no socket and no thread; of the machine it asks for its CPUs, its memory, the
+//! addresses of a host name, and one file.
+//!
+//! The stronger first: a flag; `--set` with a Kafka name; the file's key of the flag's name; the
+//! file's Kafka name; the default.
 
+mod file;
+mod gather;
+mod listeners;
+mod quantities;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cluster::configs::StaticConfigs;
+
+/// Where clients connect if nothing is said.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:9092";
+/// Where the HTTP door is if nothing is said.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:9644";
+/// Where the data is if nothing is said.
+pub const DATA_DIRECTORY_DEFAULT: &str = "./corelane-data";
+/// The least memory a core may be given, in bytes.
+pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
+/// The most memory a core is given if nothing is said, in bytes.
+pub const MEMORY_PER_CORE_DEFAULT_MAX: u64 = 2 << 30;
 
 /// Everything a node is started with, checked.
 #[derive(Clone, Debug)]
@@ -27,3 +50,38 @@ pub struct Options {
     /// Kafka's broker configs by name, from the file and the flags.
     pub configs: Arc<StaticConfigs>,
 }
+
+/// What a person said, as text: nothing is checked yet.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The TOML file.
+    pub config_file: Option<PathBuf>,
+    /// The data directories.
+    pub data_dir: Vec<PathBuf>,
+    /// `HOST:PORT`.
+    pub listen: Option<String>,
+    /// `HOST:PORT`.
+    pub advertise: Option<String>,
+    /// `HOST:PORT` or `off`.
+    pub admin: Option<String>,
+    /// How many CPUs (`4`), or which (`0,2-3`).
+    pub cores: Option<String>,
+    /// Bytes with a unit: `512MiB`, `2G`.
+    pub memory: Option<String>,
+    /// See [`Options::hand_over`].
+    pub hand_over: Option<bool>,
+    /// `KEY=VALUE`, Kafka's broker configs; a later one of the same name counts.
+    pub set: Vec<String>,
+}
+
+/// Why a node cannot be started like this: one line that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}

@@ -285,7 +285,7 @@ pub fn nearest_broker_config(name: &str) -> Option<&'static str> {
 
 /// The candidate with the fewest edits to `name`, if those are at most a third of it. Names longer
 /// than any config are not compared: the cost is bounded.
-fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LENGTH_MAX: usize = 100;
     if name.len() > LENGTH_MAX {
         return None;
