@@ -44,3 +44,4 @@ pub mod protocol;
 pub mod record;
 pub mod rt;
 pub mod shard;
+pub mod sim;

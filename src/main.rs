@@ -1,4 +1,3 @@
-use std::sync::Arc;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -7,17 +6,23 @@ fn main() {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .init();
-    let args: Vec<String> = std::env::args().collect();
-    let options = corelane::config::Options {
-        data_directories: vec![args[1].clone().into()],
-        listen: args[2].parse().unwrap(),
-        advertise: None,
-        admin: Some(args[3].parse().unwrap()),
-        cpus: corelane::rt::limits::cpus(),
-        memory_bytes: 1 << 30,
-        hand_over: true,
-        configs: Arc::default(),
-    };
+    let mut given = corelane::config::Given::default();
+    let mut arguments = std::env::args().skip(2);
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_default();
+        match flag.as_str() {
+            "--data-dir" => given.data_dir.push(value().into()),
+            "--listen" => given.listen = Some(value()),
+            "--admin" => given.admin = Some(value()),
+            "--cores" => given.cores = Some(value()),
+            "--memory" => given.memory = Some(value()),
+            "--set" => given.set.push(value()),
+            _ => {}
+        }
+    }
+    let hand_over = !std::env::args().any(|flag| flag == "--no-hand-over");
+    let (mut options, _) = corelane::config::Options::gather(given).expect("options");
+    options.hand_over = hand_over;
     if let Err(error) = corelane::node::run(&options) {
         eprintln!("{error}");
         std::process::exit(2);

@@ -567,12 +567,14 @@ impl Log {
         let start = self.start;
         let mut entry = self.index_of(index)?.by_timestamp(timestamp);
         loop {
+            // What lies behind `upto` may be neither in memory nor on the disk yet: stop before it.
+            let is_last = |header: &BatchHeader| header.last_offset().plus(1) >= upto;
             let wanted = |header: &BatchHeader| {
                 (header.max_timestamp >= timestamp && header.last_offset() >= start)
-                    || header.last_offset() >= upto
+                    || is_last(header)
             };
             let place = self.walk_from(index, entry, wanted)?;
-            if place.header.base_offset >= upto {
+            if place.header.base_offset >= upto || place.header.max_timestamp < timestamp {
                 return Ok(Lookup::None);
             }
             let find = |batch: &[u8], scratch: &mut record::Scratch| {
@@ -587,7 +589,7 @@ impl Log {
                 };
                 return Ok(if offset < upto { found } else { Lookup::None });
             }
-            if place.end() >= self.segments[index].size {
+            if is_last(&place.header) || place.end() >= self.segments[index].size {
                 return Ok(Lookup::None);
             }
             // A header that promises more than its records hold: go on behind it.
@@ -599,7 +601,9 @@ impl Log {
         }
     }
 
-    /// The first record that has the largest timestamp of the log (KIP-734).
+    /// The first record that has the largest timestamp of the log (KIP-734). None while that record
+    /// is not committed (apache/kafka `Partition.fetchOffsetForTimestamp`): it may be nowhere yet but
+    /// in a gather.
     pub fn max_timestamp(&mut self) -> Lookup {
         let first = self.segment_holding(self.start);
         let segments = self.segments[first..]
@@ -613,7 +617,7 @@ impl Log {
         else {
             return Lookup::None;
         };
-        if largest.max_timestamp < 0 {
+        if largest.max_timestamp < 0 || largest.offset_of_max >= self.committed {
             return Lookup::None;
         }
         let (index, offset) = (first + index, largest.offset_of_max);

@@ -158,6 +158,11 @@ impl Partition {
         self.log.committed_end()
     }
 
+    /// Below it, records are on stable storage; for the simulator's invariants.
+    pub fn durable_end(&self) -> Offset {
+        self.log.durable_end()
+    }
+
     /// Below it, no transaction is open. Without transactions: the high watermark.
     pub fn last_stable_offset(&self) -> Offset {
         self.high_watermark()

@@ -407,6 +407,10 @@ impl Core {
         let Some(metadata) = &mut self.metadata else {
             return;
         };
+        if metadata.closing {
+            // Told to stop before it could serve: its log takes no records any more.
+            return;
+        }
         let decision = metadata.controller.start(registration, &metadata.image);
         if metadata.commit(now, Asker::Start, decision).is_err() {
             metadata.stage = Stage::Failed;

@@ -17,6 +17,9 @@ mod records_deletion;
 mod tests;
 mod topic_view;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Core, Setup};
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{

@@ -1,0 +1,559 @@
+//! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
+//! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
+//!
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing` a part. The
+//! broker has CPU 0, this process CPU 1. `CORELANE_BENCH_SECONDS` (default 4) is the length of a
+//! measurement, `CORELANE_BENCH_ROUNDS` (default 3) how often each is taken; medians are printed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use corelane::base::{Offset, PartitionIndex};
+use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use corelane::protocol::header::parse_response_header;
+use corelane::protocol::messages::create_topics_request::CreatableTopic;
+use corelane::protocol::messages::{CreateTopicsRequest, StrBytes, TopicName, encode_request};
+use corelane::protocol::produce::{PartitionData, ProduceRequest, ProduceResponse, TopicData};
+use corelane::protocol::{ApiKey, TopicRef};
+use corelane::record::{BatchBuilder, Codec};
+use hdrhistogram::Histogram;
+
+const PRODUCE: i16 = 9;
+const FETCH: i16 = 12;
+const RECORD_BYTES: usize = 1024;
+const RECORDS_PER_BATCH: usize = 63;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// A broker of our own, killed when it is dropped.
+struct Broker {
+    child: Child,
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Broker {
+    fn start(name: &str, cores: &str, extra: &[&str]) -> Broker {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("whole-{name}"));
+        let _ = std::fs::remove_dir_all(&directory);
+        Broker::start_in(directory, cores, extra)
+    }
+
+    fn start_in(directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
+        // The broker inherits what this thread may run on.
+        pin(&[0, 1]);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "off",
+                "--cores",
+                cores,
+            ])
+            .arg("--data-dir")
+            .arg(&directory)
+            .args(extra)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the broker starts");
+        pin(&[1]);
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let ready = lines.next().expect("a line").expect("readable");
+        let address = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("kafka="));
+        let address = address.expect("an address").parse().expect("an address");
+        Broker {
+            child,
+            address,
+            directory,
+        }
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("a running broker");
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .collect();
+        let ticks: f64 = fields[11..13]
+            .iter()
+            .map(|ticks| ticks.parse::<f64>().unwrap_or(0.0))
+            .sum();
+        ticks / 100.0
+    }
+
+    fn create(&self, topic: &str, partitions: i32) {
+        let topics = vec![
+            CreatableTopic::default()
+                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                .with_num_partitions(partitions)
+                .with_replication_factor(1),
+        ];
+        let request = CreateTopicsRequest::default()
+            .with_topics(topics)
+            .with_timeout_ms(10_000);
+        let frame = encode_request(5, 1, &StrBytes::from_static_str("bench"), &request);
+        let mut client = Client::connect(self.address);
+        client.send(&frame.expect("a request"));
+        client.receive();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("a broker");
+        stream.set_nodelay(true).expect("an option");
+        Client {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        self.stream.write_all(frame).expect("a broker that reads");
+    }
+
+    /// Receives a whole frame, without its length.
+    fn receive(&mut self) -> &[u8] {
+        let mut size = [0; 4];
+        self.stream.read_exact(&mut size).expect("a reply");
+        self.buffer.resize(u32::from_be_bytes(size) as usize, 0);
+        self.stream
+            .read_exact(&mut self.buffer)
+            .expect("a whole reply");
+        &self.buffer
+    }
+}
+
+fn batch() -> Bytes {
+    let mut batch = BatchBuilder::new(Codec::None);
+    let value = vec![b'x'; RECORD_BYTES];
+    for _ in 0..RECORDS_PER_BATCH {
+        batch.append(1_700_000_000_000, None, Some(&value), &[]);
+    }
+    Bytes::from(batch.finish())
+}
+
+fn small_batch() -> Bytes {
+    let mut batch = BatchBuilder::new(Codec::None);
+    batch.append(
+        1_700_000_000_000,
+        None,
+        Some(&vec![b'x'; RECORD_BYTES]),
+        &[],
+    );
+    Bytes::from(batch.finish())
+}
+
+fn produce_frame(topic: &str, partition: i32, records: &Bytes) -> Bytes {
+    let partitions = vec![PartitionData {
+        index: PartitionIndex(partition),
+        records: Some(records.clone()),
+    }];
+    let topic = TopicRef::Name(StrBytes::from_string(topic.to_owned()));
+    ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![TopicData { topic, partitions }],
+    }
+    .frame(PRODUCE, 1, &StrBytes::from_static_str("bench"))
+}
+
+struct Produced {
+    megabytes_a_second: f64,
+    requests_a_second: f64,
+    latency: Histogram<u64>,
+    cpu_seconds_a_gigabyte: f64,
+}
+
+/// Keeps `in_flight` requests under way on each of `connections` connections. One thread: the
+/// replies come in order on each, so a round robin of receive and send keeps all of them busy.
+fn produce(
+    broker: &Broker,
+    topic: &str,
+    partitions: i32,
+    records: &Bytes,
+    connections: usize,
+    in_flight: usize,
+) -> Produced {
+    let seconds = Duration::from_secs(setting("CORELANE_BENCH_SECONDS", 4));
+    let frames: Vec<Bytes> = (0..partitions)
+        .map(|partition| produce_frame(topic, partition, records))
+        .collect();
+    let mut clients: Vec<Client> = (0..connections)
+        .map(|_| Client::connect(broker.address))
+        .collect();
+    let mut sent: Vec<std::collections::VecDeque<Instant>> = vec![Default::default(); connections];
+    for (index, client) in clients.iter_mut().enumerate() {
+        for _ in 0..in_flight {
+            sent[index].push_back(Instant::now());
+            client.send(&frames[index % frames.len()]);
+        }
+    }
+    let mut latency = Histogram::new(3).expect("a histogram");
+    let begin = Instant::now();
+    let warm = begin + Duration::from_millis(500);
+    let mut measured_from = None;
+    let mut count = 0u64;
+    let mut cpu = 0.0;
+    loop {
+        let now = Instant::now();
+        if measured_from.is_none() && now >= warm {
+            measured_from = Some(now);
+            cpu = broker.cpu_seconds();
+        }
+        if now >= warm + seconds {
+            break;
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            let reply = Bytes::copy_from_slice(client.receive());
+            let (_, body) =
+                parse_response_header(&reply, ApiKey::Produce, PRODUCE).expect("a header");
+            let reply = ProduceResponse::decode(&body, PRODUCE).expect("a reply");
+            let error = reply.topics[0].partitions[0].error;
+            assert!(error.is_none(), "{error}");
+            let took = sent[index]
+                .pop_front()
+                .expect("a request in flight")
+                .elapsed();
+            if measured_from.is_some() {
+                count += 1;
+                let _ = latency.record(took.as_nanos() as u64);
+            }
+            sent[index].push_back(Instant::now());
+            client.send(&frames[index % frames.len()]);
+        }
+    }
+    let took = measured_from
+        .expect("a measurement")
+        .elapsed()
+        .as_secs_f64();
+    let bytes = count as f64 * records.len() as f64;
+    Produced {
+        megabytes_a_second: bytes / took / 1e6,
+        requests_a_second: count as f64 / took,
+        latency,
+        cpu_seconds_a_gigabyte: (broker.cpu_seconds() - cpu) / (bytes / 1e9),
+    }
+}
+
+/// What `fio` reaches with sequential O_DIRECT writes on the same file system, MB/s.
+fn fio(block: &str, depth: u32, durable: bool) -> Option<f64> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("whole-fio");
+    let _ = std::fs::create_dir_all(&directory);
+    let seconds = setting("CORELANE_BENCH_SECONDS", 4);
+    let mut command = Command::new("taskset");
+    command.args([
+        "-c",
+        "0",
+        "fio",
+        "--name=w",
+        "--ioengine=io_uring",
+        "--direct=1",
+    ]);
+    command.args([
+        "--rw=write",
+        "--size=4g",
+        "--time_based",
+        "--fallocate=posix",
+    ]);
+    command.args(["--output-format=json", "--overwrite=0"]);
+    command
+        .arg(format!("--bs={block}"))
+        .arg(format!("--iodepth={depth}"));
+    command
+        .arg(format!("--runtime={seconds}"))
+        .arg(format!("--directory={}", directory.display()));
+    if durable {
+        command.arg("--sync=dsync");
+    }
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let _ = std::fs::remove_dir_all(&directory);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(json["jobs"][0]["write"]["bw_bytes"].as_f64()? / 1e6)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn spread(values: &[f64]) -> String {
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = values.iter().copied().fold(0.0, f64::max);
+    format!("{:.0} ({min:.0}..{max:.0})", median(values.to_vec()))
+}
+
+fn produce_against_fio() {
+    let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
+    let records = batch();
+    println!(
+        "durable produce, {} KiB batches of 1 KiB records, one partition, one core",
+        records.len() >> 10
+    );
+    let names = [
+        "corelane",
+        "fio 64k depth 1",
+        "fio 64k depth 16",
+        "fio 1m depth 1",
+    ];
+    let mut all: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
+    let mut last = None;
+    for _ in 0..rounds {
+        let broker = Broker::start("produce", "0-0", &[]);
+        broker.create("p", 1);
+        let produced = produce(&broker, "p", 1, &records, 8, 5);
+        all[0].push(produced.megabytes_a_second);
+        last = Some(produced);
+        let fios = [("64k", 1), ("64k", 16), ("1m", 1)];
+        for (place, (block, depth)) in fios.into_iter().enumerate() {
+            all[place + 1].extend(fio(block, depth, true));
+        }
+    }
+    for (name, values) in names.iter().zip(&all) {
+        if values.is_empty() {
+            println!("  {name:<18} not measured: `fio` is not installed");
+        } else {
+            let ratio = median(all[0].clone()) / median(values.clone());
+            println!(
+                "  {name:<18} {:>22} MB/s   corelane is {ratio:.2} of it",
+                spread(values)
+            );
+        }
+    }
+    if let Some(produced) = last {
+        print_latency(
+            "  latency at saturation (8 x 5 in flight)",
+            &produced.latency,
+        );
+        println!("  broker CPU {:.2} s a GB", produced.cpu_seconds_a_gigabyte);
+    }
+    let broker = Broker::start("produce-1", "0-0", &[]);
+    broker.create("p", 1);
+    for (connections, in_flight) in [(1, 1), (8, 1), (8, 5)] {
+        let produced = produce(&broker, "p", 1, &small_batch(), connections, in_flight);
+        let name = format!(
+            "  one 1 KiB record a request, {connections} x {in_flight} in flight: {:.0} requests/s",
+            produced.requests_a_second
+        );
+        print_latency(&name, &produced.latency);
+    }
+}
+
+fn print_latency(name: &str, latency: &Histogram<u64>) {
+    let micros = |quantile| latency.value_at_quantile(quantile) / 1000;
+    println!(
+        "{name}: p50 {} us, p99 {} us, p99.9 {} us, max {} us",
+        micros(0.5),
+        micros(0.99),
+        micros(0.999),
+        latency.max() / 1000
+    );
+}
+
+fn fetch_frame(topic: &str, offset: i64, bytes: i32) -> Bytes {
+    let partition = FetchPartition::new(PartitionIndex(0), Offset(offset), bytes);
+    let topic = TopicRef::Name(StrBytes::from_string(topic.to_owned()));
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: bytes,
+        topics: vec![FetchTopic {
+            topic,
+            partitions: vec![partition],
+        }],
+        ..FetchRequest::default()
+    }
+    .frame(FETCH, 1, &StrBytes::from_static_str("bench"))
+}
+
+/// Reads the topic from `from` until `until` on one connection; MB/s.
+fn read_through(broker: &Broker, topic: &str, from: i64, until: i64) -> f64 {
+    let mut client = Client::connect(broker.address);
+    let (mut offset, mut bytes, begin) = (from, 0u64, Instant::now());
+    while offset < until {
+        client.send(&fetch_frame(topic, offset, 1 << 20));
+        let reply = Bytes::copy_from_slice(client.receive());
+        let (_, body) = parse_response_header(&reply, ApiKey::Fetch, FETCH).expect("a header");
+        let reply = FetchResponse::decode(&body, FETCH).expect("a reply");
+        let partition = &reply.topics[0].partitions[0];
+        assert!(partition.error.is_none(), "{}", partition.error);
+        let records = partition
+            .records
+            .iter()
+            .flat_map(|records| records.iter().copied());
+        let records: Vec<u8> = records.collect();
+        bytes += records.len() as u64;
+        let batches = corelane::record::Batches::new(&records);
+        let last = batches.map_while(Result::ok).last().expect("a batch");
+        offset = last.header.last_offset().0 + 1;
+    }
+    bytes as f64 / begin.elapsed().as_secs_f64() / 1e6
+}
+
+/// The same bytes of the same file over a socket with nothing but sendfile(2); MB/s.
+fn bare_sendfile(path: &Path, bytes: u64) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let path = path.to_owned();
+    let sender = std::thread::spawn(move || {
+        pin(&[0]);
+        let (stream, _) = listener.accept().expect("a reader");
+        let file = File::open(path).expect("a segment");
+        let mut at: libc::off_t = 0;
+        while (at as u64) < bytes {
+            let count = (bytes - at as u64).min(1 << 20) as usize;
+            // SAFETY: both descriptors are open, `at` is a valid place.
+            let sent =
+                unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &mut at, count) };
+            assert!(sent > 0, "sendfile");
+        }
+    });
+    let mut stream = TcpStream::connect(address).expect("a sender");
+    let mut buffer = vec![0; 1 << 20];
+    let (mut received, begin) = (0u64, Instant::now());
+    while received < bytes {
+        match stream.read(&mut buffer).expect("bytes") {
+            0 => break,
+            count => received += count as u64,
+        }
+    }
+    let took = begin.elapsed().as_secs_f64();
+    let _ = sender.join();
+    received as f64 / took / 1e6
+}
+
+fn pin(cpus: &[usize]) {
+    // SAFETY: a cpu_set_t of zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the CPUs are below CPU_SETSIZE, `set` is valid.
+    unsafe {
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+fn drop_page_cache() {
+    if std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
+        println!("  (not root: the page cache was not dropped)");
+    }
+}
+
+fn fetch_against_sendfile() {
+    let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
+    let records = batch();
+    // As much as fits into the cache of a broker with 2 GiB, and into one segment.
+    let batches = (768 << 20) / records.len() as i64;
+    let (mut hot, mut cold, mut warm, mut bare_cold, mut bare_warm) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let broker = Broker::start("fetch", "0-0", &["--memory", "4GiB"]);
+        broker.create("f", 1);
+        let mut client = Client::connect(broker.address);
+        let frame = produce_frame("f", 0, &records);
+        for sent in 0..batches {
+            client.send(&frame);
+            if sent >= 8 {
+                client.receive();
+            }
+        }
+        for _ in 0..8.min(batches) {
+            client.receive();
+        }
+        let until = batches * RECORDS_PER_BATCH as i64;
+        hot.push(read_through(&broker, "f", 0, until));
+        let directory = broker.directory.clone();
+        drop(broker);
+        let segment = directory.join("f-0/00000000000000000000.log");
+        let bytes = batches as u64 * records.len() as u64;
+        let broker = Broker::start_in(directory, "0-0", &["--memory", "64MiB"]);
+        drop_page_cache();
+        cold.push(read_through(&broker, "f", 0, until));
+        warm.push(read_through(&broker, "f", 0, until));
+        drop_page_cache();
+        bare_cold.push(bare_sendfile(&segment, bytes));
+        bare_warm.push(bare_sendfile(&segment, bytes));
+    }
+    println!("fetch, 1 MiB requests one at a time, one connection, one core");
+    println!("  from memory              {:>22} MB/s", spread(&hot));
+    println!(
+        "  from the page cache      {:>22} MB/s, {:.2} of bare sendfile {}",
+        spread(&warm),
+        median(warm.clone()) / median(bare_warm.clone()),
+        spread(&bare_warm)
+    );
+    println!(
+        "  from the disk            {:>22} MB/s, {:.2} of bare sendfile {}",
+        spread(&cold),
+        median(cold.clone()) / median(bare_cold.clone()),
+        spread(&bare_cold)
+    );
+}
+
+/// One partition's produce latency: on the core that accepted, handed over, and forwarded.
+fn routing() {
+    println!(
+        "routing, two cores, one 1 KiB record a request, 1 in flight on each of 4 connections"
+    );
+    for (name, extra) in [
+        ("handed over", &[][..]),
+        ("forwarded", &["--no-hand-over"][..]),
+    ] {
+        let broker = Broker::start("routing", "0,1", extra);
+        broker.create("r", 1);
+        let produced = produce(&broker, "r", 1, &small_batch(), 4, 1);
+        print_latency(
+            &format!("  {name:<12} {:.0} requests/s", produced.requests_a_second),
+            &produced.latency,
+        );
+    }
+}
+
+fn main() {
+    pin(&[1]);
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    if wants("produce") {
+        produce_against_fio();
+    }
+    if wants("fetch") {
+        fetch_against_sendfile();
+    }
+    if wants("routing") {
+        routing();
+    }
+}

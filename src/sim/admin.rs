@@ -1,0 +1,258 @@
+//! Whoever makes topics, grows and deletes them, deletes records and looks offsets up.
+
+use std::collections::BTreeMap;
+
+use crate::base::{CoreId, LeaderEpoch, Offset, TopicId, TopicPartition};
+use crate::cluster::controller::{MorePartitions, NewTopic, TopicKey};
+use crate::cluster::{ControlReply, ControlRequest};
+use crate::partition::Refusal;
+use crate::shard::{FoundOffset, OffsetQuery, OffsetSpec, Reply, Request};
+
+use super::world::{Happening, World};
+
+/// Names of topics; few, so that they are used again.
+const NAMES: [&str; 3] = ["orders", "a.b", "x-1"];
+
+/// What a question in flight was.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Create,
+    Grow {
+        topic: TopicId,
+        count: usize,
+    },
+    Delete,
+    DeleteRecords {
+        partition: TopicPartition,
+    },
+    Offsets {
+        partition: TopicPartition,
+        spec: OffsetSpec,
+        known: Offset,
+    },
+}
+
+/// The one who administers.
+#[derive(Debug)]
+pub(super) struct Admin {
+    index: usize,
+    home: CoreId,
+    asked: BTreeMap<u64, Asked>,
+    marks: u64,
+}
+
+impl Admin {
+    pub(super) fn new(index: usize) -> Admin {
+        Admin {
+            index,
+            home: CoreId(0),
+            asked: BTreeMap::new(),
+            marks: 0,
+        }
+    }
+
+    pub(super) fn restarted(&mut self, home: CoreId) {
+        self.home = home;
+        self.asked.clear();
+    }
+
+    pub(super) fn wake(&mut self, world: &mut World) {
+        if world.calm {
+            return;
+        }
+        if world.is_ready() && self.asked.len() < 3 {
+            self.do_something(world);
+        }
+        let after = 100_000 + world.prng.below(4_000_000);
+        world.later(after, Happening::Client(self.index));
+    }
+
+    fn do_something(&mut self, world: &mut World) {
+        let name = NAMES[world.prng.below(NAMES.len() as u64) as usize];
+        let image = world.image(self.home);
+        let topic = image.topic(name).cloned();
+        match (topic, world.prng.below(10)) {
+            (None, _) => self.create(world, name),
+            (Some(topic), 0) => {
+                world.model.may_go(topic.id);
+                let request = ControlRequest::DeleteTopics(vec![TopicKey::Id(topic.id)]);
+                self.control(world, Asked::Delete, request);
+            }
+            (Some(topic), 1) if topic.partitions.len() < 4 => {
+                let count = topic.partitions.len() + 1;
+                let request = ControlRequest::CreatePartitions {
+                    topics: vec![MorePartitions {
+                        name: name.to_owned(),
+                        count: count as i32,
+                        assignments: None,
+                    }],
+                    validate_only: false,
+                };
+                self.control(
+                    world,
+                    Asked::Grow {
+                        topic: topic.id,
+                        count,
+                    },
+                    request,
+                );
+            }
+            (Some(_), 2..5) => self.delete_records(world),
+            (Some(_), _) => self.look_up(world),
+        }
+    }
+
+    fn create(&mut self, world: &mut World, name: &str) {
+        let mut configs: Vec<(String, Option<String>)> = Vec::new();
+        let mut set = |name: &str, value: u64| {
+            configs.push((name.to_owned(), Some(value.to_string())));
+        };
+        if world.prng.one_in(3) {
+            set("flush.messages", 5 + world.prng.below(1000));
+            set("flush.ms", world.prng.below(40));
+        }
+        if !world.prng.one_in(3) {
+            set("internal.segment.bytes", 4000 + world.prng.below(60_000));
+        }
+        set("index.interval.bytes", world.prng.below(4096));
+        set("file.delete.delay.ms", world.prng.below(20));
+        let request = ControlRequest::CreateTopics {
+            topics: vec![NewTopic {
+                name: name.to_owned(),
+                partitions: 1 + world.prng.below(3) as i32,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs,
+                internal: false,
+            }],
+            validate_only: false,
+        };
+        self.control(world, Asked::Create, request);
+    }
+
+    fn control(&mut self, world: &mut World, asked: Asked, request: ControlRequest) {
+        self.ask(world, asked, CoreId(0), Request::Control(request));
+    }
+
+    fn ask(&mut self, world: &mut World, asked: Asked, to: CoreId, request: Request) {
+        self.marks += 1;
+        self.asked.insert(self.marks, asked);
+        world.ask((self.index, self.marks), self.home, to, request);
+    }
+
+    fn delete_records(&mut self, world: &mut World) {
+        let Some(partition) = world.some_partition(self.home) else {
+            return;
+        };
+        let end = world.model.history(partition).end();
+        let to = Offset(world.prng.below(end.0 as u64 + 1) as i64);
+        world.model.start_asked(partition, to);
+        let to_core = world.owner(partition);
+        let request = Request::DeleteRecords(vec![(partition, to)]);
+        self.ask(world, Asked::DeleteRecords { partition }, to_core, request);
+    }
+
+    fn look_up(&mut self, world: &mut World) {
+        let Some(partition) = world.some_partition(self.home) else {
+            return;
+        };
+        let known = world.model.history(partition).end();
+        let ago = world.prng.below(2000) as i64;
+        let spec = match world.prng.below(4) {
+            0 => OffsetSpec::Earliest,
+            1 => OffsetSpec::Latest,
+            2 => OffsetSpec::MaxTimestamp,
+            _ => OffsetSpec::AtOrAfter(world.now().wall.0 - ago),
+        };
+        let current_leader_epoch = LeaderEpoch(-1);
+        let query = OffsetQuery {
+            partition,
+            current_leader_epoch,
+            spec,
+        };
+        let to = world.owner(partition);
+        let asked = Asked::Offsets {
+            partition,
+            spec,
+            known,
+        };
+        self.ask(world, asked, to, Request::ListOffsets(vec![query]));
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        world: &mut World,
+        mark: u64,
+        reply: Reply,
+    ) -> Result<(), String> {
+        let Some(asked) = self.asked.remove(&mark) else {
+            return Err("the administrator was answered twice".to_owned());
+        };
+        match (asked, reply) {
+            (Asked::Create, Reply::Control(ControlReply::CreateTopics(results))) => {
+                for created in results.into_iter().filter_map(|(_, result)| result.ok()) {
+                    world.model.exists(created.id, created.partitions as usize);
+                }
+                Ok(())
+            }
+            (
+                Asked::Grow { topic, count },
+                Reply::Control(ControlReply::CreatePartitions(results)),
+            ) => {
+                if results.iter().all(|(_, result)| result.is_ok()) {
+                    world.model.exists(topic, count);
+                }
+                Ok(())
+            }
+            (Asked::Delete, Reply::Control(ControlReply::DeleteTopics(results))) => {
+                for (_, id) in results.into_iter().filter_map(|(_, result)| result.ok()) {
+                    world.model.gone(id);
+                }
+                Ok(())
+            }
+            (Asked::Create | Asked::Grow { .. } | Asked::Delete, Reply::Control(_)) => Ok(()),
+            (Asked::DeleteRecords { partition }, Reply::DeleteRecords(results)) => {
+                if let [Ok(start)] = results.as_slice() {
+                    world.model.start_promised(partition, *start);
+                }
+                Ok(())
+            }
+            (
+                Asked::Offsets {
+                    partition,
+                    spec,
+                    known,
+                },
+                Reply::ListOffsets(results),
+            ) => match results.as_slice() {
+                [Ok(found)] => check(world, partition, spec, known, *found),
+                [Err(Refusal::NotLeader | Refusal::Fenced)] => Ok(()),
+                other => Err(format!("offsets of {partition:?}: {other:?}")),
+            },
+            (asked, reply) => Err(format!("{asked:?} was answered with {reply:?}")),
+        }
+    }
+}
+
+fn check(
+    world: &mut World,
+    partition: TopicPartition,
+    spec: OffsetSpec,
+    known: Offset,
+    found: FoundOffset,
+) -> Result<(), String> {
+    let history = world.model.history(partition);
+    let offset = found.offset;
+    let result = match spec {
+        OffsetSpec::Latest if offset < known => Err(format!("latest is {offset} below {known}")),
+        OffsetSpec::AtOrAfter(wanted) => {
+            let found = (offset.0 >= 0).then_some(offset);
+            history.check_timestamp(wanted, known, found)
+        }
+        OffsetSpec::Earliest
+        | OffsetSpec::Latest
+        | OffsetSpec::MaxTimestamp
+        | OffsetSpec::LatestTiered => Ok(()),
+    };
+    result.map_err(|why| format!("offsets of {partition:?}: {why}"))
+}

@@ -1,0 +1,277 @@
+//! The simulated disk: operations in flight, done in any order; errors on purpose; power cuts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{
+    BLOCK, Buf, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng,
+};
+
+use super::files::{Content, Files, Inode};
+
+/// Linux's number for an input or output error.
+const EIO: i32 = 5;
+
+/// What the disk is made to do wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    /// One operation in so many fails; 0 for none.
+    pub(super) error_one_in: u64,
+    /// Nothing new can be allocated.
+    pub(super) full: bool,
+    /// The canary: one durable write in four is not.
+    pub(super) lies: bool,
+}
+
+/// Operations by number, and the file tree.
+#[derive(Debug)]
+pub(super) struct Disk {
+    files: Files,
+    in_flight: BTreeMap<u64, (CoreId, DiskOp)>,
+    next: u64,
+    prng: Prng,
+    pub(super) trouble: Trouble,
+    /// Directories with an operation that failed on purpose since the last start.
+    pub(super) harmed: BTreeSet<String>,
+    pub(super) errors: u32,
+}
+
+impl Disk {
+    pub(super) fn new(disks: u16, prng: Prng) -> Disk {
+        Disk {
+            files: Files::new(disks),
+            in_flight: BTreeMap::new(),
+            next: 0,
+            prng,
+            trouble: Trouble::default(),
+            harmed: BTreeSet::new(),
+            errors: 0,
+        }
+    }
+
+    /// Takes an operation; the number is for [`Disk::finish`]. An error names a broken rule: two
+    /// writes of one file in flight at the same place have no order.
+    pub(super) fn submit(&mut self, core: CoreId, op: DiskOp) -> Result<u64, String> {
+        if let Some((file, range)) = written(&op) {
+            let mut others = self
+                .in_flight
+                .values()
+                .filter_map(|(_, other)| written(other));
+            if others.any(|(other, taken)| {
+                other == file && taken.start < range.end && range.start < taken.end
+            }) {
+                return Err(format!(
+                    "two writes to {file} at {range:?} are in flight at once"
+                ));
+            }
+        }
+        let number = self.next;
+        self.next += 1;
+        self.in_flight.insert(number, (core, op));
+        Ok(number)
+    }
+
+    /// How many operations are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The operation is done now; none if a crash came first.
+    pub(super) fn finish(&mut self, number: u64) -> Option<(CoreId, DiskDone)> {
+        let (core, op) = self.in_flight.remove(&number)?;
+        let id = op.id();
+        let result = match self.fails(&op) {
+            Some(fault) => Err(fault),
+            None => self.perform(op),
+        };
+        Some((core, DiskDone { id, result }))
+    }
+
+    fn fails(&mut self, op: &DiskOp) -> Option<DiskFault> {
+        let (file, verb) = subject(op);
+        let allocates = matches!(op, DiskOp::Allocate { .. } | DiskOp::ReplaceFile { .. });
+        if allocates && self.trouble.full {
+            return Some(fault(file, verb, FaultKind::NoSpace));
+        }
+        let odds = self.trouble.error_one_in;
+        let may = matches!(
+            op,
+            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. }
+        );
+        if odds == 0 || !may || !self.prng.one_in(odds) {
+            return None;
+        }
+        self.errors += 1;
+        let directory = file.path.split('/').next().unwrap_or("").to_owned();
+        self.harmed.insert(directory);
+        let fault = fault(file, verb, FaultKind::Io(EIO));
+        if let DiskOp::Write { file, at, data, .. } = op {
+            self.write_partly(&file.clone(), *at, &data.clone());
+        }
+        Some(fault)
+    }
+
+    /// The first blocks of a write get as far as the kernel.
+    fn write_partly(&mut self, file: &FilePath, at: u64, data: &[u8]) {
+        let blocks = self.prng.below((data.len() / BLOCK) as u64 + 1) as usize;
+        if let Some(inode) = self.files.create(file) {
+            self.files.write(inode, at, &data[..blocks * BLOCK], false);
+        }
+    }
+
+    fn perform(&mut self, op: DiskOp) -> Result<DiskOutput, DiskFault> {
+        let not_found = {
+            let (file, verb) = subject(&op);
+            fault(file, verb, FaultKind::NotFound)
+        };
+        let done = match op {
+            DiskOp::Write {
+                file,
+                at,
+                data,
+                durable,
+                ..
+            } => {
+                let lie = durable && self.trouble.lies && self.prng.one_in(4);
+                let inode = self.files.create(&file);
+                inode.map(|inode| self.files.write(inode, at, &data, durable && !lie))
+            }
+            DiskOp::Read { file, at, len, .. } => {
+                let inode = self.files.file(&file).ok_or(not_found)?;
+                let bytes = self.files.content(inode).read(at, len);
+                return Ok(DiskOutput::Data(Arc::new(Buf::copy_of(&bytes))));
+            }
+            DiskOp::Sync { file, .. } => self.files.file(&file).map(|inode| self.files.sync(inode)),
+            DiskOp::Allocate { file, size, .. } => {
+                let inode = self.files.create(&file);
+                inode.map(|inode| self.files.allocate(inode, size))
+            }
+            DiskOp::Truncate { file, size, .. } => self
+                .files
+                .file(&file)
+                .map(|inode| self.files.truncate(inode, size)),
+            DiskOp::ReadFile { file, limit, .. } => {
+                let inode = self.files.file(&file).ok_or(not_found)?;
+                let content = self.files.content(inode);
+                if content.size() > limit as u64 {
+                    return Err(fault(&file, "read", FaultKind::TooLarge));
+                }
+                let bytes = content.read(0, content.size() as usize);
+                return Ok(DiskOutput::Contents(Bytes::from(bytes)));
+            }
+            DiskOp::ReplaceFile { file, contents, .. } => {
+                self.files.replace(&file, &contents).then_some(())
+            }
+            DiskOp::MakeDirectory { directory, .. } => {
+                self.files.make_directory(&directory).then_some(())
+            }
+            DiskOp::Rename { from, to, .. } => self.files.rename(&from, &to).then_some(()),
+            DiskOp::Remove { file, .. } => {
+                self.files.remove(&file);
+                Some(())
+            }
+            DiskOp::RemoveDirectory { directory, .. } => {
+                self.files
+                    .remove_directory(&directory, true, &mut self.prng);
+                Some(())
+            }
+            DiskOp::List { directory, .. } => {
+                return Ok(DiskOutput::Entries(self.files.list(&directory)));
+            }
+            DiskOp::SyncDirectory { directory, .. } => {
+                self.files.sync_directory(&directory).then_some(())
+            }
+        };
+        done.map(|()| DiskOutput::Done).ok_or(not_found)
+    }
+
+    /// The process is gone. What was in flight has happened, or not, or partly; when `power` goes
+    /// too, what was not synced may be lost.
+    pub(super) fn crash(&mut self, power: bool) {
+        let mut flying: Vec<DiskOp> = std::mem::take(&mut self.in_flight)
+            .into_values()
+            .map(|(_, op)| op)
+            .collect();
+        while !flying.is_empty() {
+            let place = self.prng.below(flying.len() as u64) as usize;
+            match flying.swap_remove(place) {
+                DiskOp::Write { file, at, data, .. } => self.write_partly(&file, at, &data),
+                DiskOp::RemoveDirectory { directory, .. } => {
+                    let whole = self.prng.one_in(2);
+                    self.files
+                        .remove_directory(&directory, whole, &mut self.prng);
+                }
+                DiskOp::ReplaceFile { file, contents, .. } => self.replace_partly(&file, &contents),
+                op => {
+                    if self.prng.one_in(2) {
+                        // Whether it could be done is of no interest to anybody any more.
+                        let _ = self.perform(op);
+                    }
+                }
+            }
+        }
+        if power {
+            self.files.cut_power(&mut self.prng);
+        }
+        self.harmed.clear();
+    }
+
+    /// The old contents, the new ones, or the old ones and half a temporary file.
+    fn replace_partly(&mut self, file: &FilePath, contents: &[u8]) {
+        match self.prng.below(3) {
+            0 => {}
+            1 => {
+                self.files.replace(file, contents);
+            }
+            _ => {
+                let temporary = file.parent().join(&format!("{}.tmp", file.name()));
+                self.files
+                    .replace(&temporary, &contents[..contents.len() / 2]);
+            }
+        }
+    }
+
+    /// Opens a file, as `host` does for a reader's slices.
+    pub(super) fn open(&self, file: &FilePath) -> Option<Inode> {
+        self.files.file(file)
+    }
+
+    /// What an open file holds now.
+    pub(super) fn content(&self, inode: Inode) -> &Content {
+        self.files.content(inode)
+    }
+}
+
+fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
+    DiskFault {
+        file: file.clone(),
+        op,
+        kind,
+    }
+}
+
+fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {
+    match op {
+        DiskOp::Write { file, at, data, .. } => Some((file, *at..*at + data.len() as u64)),
+        _ => None,
+    }
+}
+
+fn subject(op: &DiskOp) -> (&FilePath, &'static str) {
+    match op {
+        DiskOp::Write { file, .. } => (file, "write"),
+        DiskOp::Read { file, .. } | DiskOp::ReadFile { file, .. } => (file, "read"),
+        DiskOp::Sync { file, .. } => (file, "sync"),
+        DiskOp::Allocate { file, .. } => (file, "allocate"),
+        DiskOp::Truncate { file, .. } => (file, "truncate"),
+        DiskOp::ReplaceFile { file, .. } => (file, "replace"),
+        DiskOp::MakeDirectory { directory, .. } => (directory, "make directory"),
+        DiskOp::Rename { from, .. } => (from, "rename"),
+        DiskOp::Remove { file, .. } => (file, "remove"),
+        DiskOp::RemoveDirectory { directory, .. } => (directory, "remove directory"),
+        DiskOp::List { directory, .. } => (directory, "list"),
+        DiskOp::SyncDirectory { directory, .. } => (directory, "sync directory"),
+    }
+}

@@ -1,0 +1,90 @@
+//! What a seed means.
+
+use crate::base::Prng;
+
+use super::Options;
+
+/// How a run of the broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// What was not synced may be gone, whole or in parts.
+    PowerCut,
+    /// What the kernel was given stays.
+    Kill,
+    /// SIGTERM: everything is closed.
+    Stop,
+}
+
+/// A bug planted on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// The disk says that durable writes are done while they are still in its cache.
+    LyingDisk,
+    /// Now and then a core gives the answer of an earlier append again, to another request.
+    StaleReply,
+}
+
+/// Everything about a run that its seed decides beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Events before the faults end.
+    pub steps: u64,
+    /// After how many events which crash comes, in order.
+    pub crashes: Vec<(u64, Crash)>,
+    /// Data directories.
+    pub disks: u16,
+    /// One in so many disk operations fails with EIO; 0 for none.
+    pub disk_error_one_in: u64,
+    /// The disk is full for some of the time.
+    pub fills_up: bool,
+    /// Idempotent producers.
+    pub idempotent_producers: usize,
+    /// Producers without idempotence.
+    pub plain_producers: usize,
+    /// Consumers.
+    pub consumers: usize,
+    /// The longest a usual disk operation takes, in nanoseconds.
+    pub disk_ns_max: u64,
+    /// The bug that is planted.
+    pub canary: Option<Canary>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64, options: &Options) -> Plan {
+        let mut prng = Prng::new(seed ^ 0x51ed_270b_76f2_1c95);
+        let steps = 300 + prng.below(1200);
+        let steps = options.steps.map_or(steps, u64::from);
+        let mut crashes: Vec<(u64, Crash)> = (0..prng.below(5))
+            .map(|_| {
+                let crash = match prng.below(8) {
+                    0..4 => Crash::PowerCut,
+                    4..7 => Crash::Kill,
+                    _ => Crash::Stop,
+                };
+                (prng.below(steps.max(1)), crash)
+            })
+            .collect();
+        crashes.sort_by_key(|(step, _)| *step);
+        let canaries = [Canary::LyingDisk, Canary::StaleReply];
+        Plan {
+            seed,
+            steps,
+            crashes,
+            disks: if prng.one_in(4) { 2 } else { 1 },
+            disk_error_one_in: if prng.one_in(3) {
+                20 + prng.below(300)
+            } else {
+                0
+            },
+            fills_up: prng.one_in(4),
+            idempotent_producers: 1 + prng.below(3) as usize,
+            plain_producers: prng.below(2) as usize,
+            consumers: 1 + prng.below(3) as usize,
+            disk_ns_max: 20_000 + prng.below(2_000_000),
+            canary: options.canary.then(|| canaries[(seed % 2) as usize]),
+        }
+    }
+}

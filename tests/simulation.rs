@@ -1,0 +1,62 @@
+//! The broker in the simulated world: crashes, a disk that forgets and tears, retries. A seed that
+//! fails says how to run it again.
+
+use corelane::sim::{Canary, Options, Plan, run, run_plan};
+
+/// How many seeds a test run takes; `corelane sim --runs N` takes more.
+const SEEDS: u64 = 150;
+
+#[test]
+fn every_seed_keeps_its_promises() {
+    let first = std::env::var("CORELANE_SIM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let runs = std::env::var("CORELANE_SIM_RUNS")
+        .ok()
+        .and_then(|runs| runs.parse().ok());
+    let first: u64 = first.unwrap_or(0);
+    let failures: Vec<String> = (first..first + runs.unwrap_or(SEEDS))
+        .filter_map(|seed| run(seed, &Options::default()).err())
+        .map(|failure| failure.to_string())
+        .collect();
+    let shown = failures
+        .iter()
+        .take(3)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n\n");
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed:\n{shown}",
+        failures.len()
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 14, 159] {
+        let options = Options::default();
+        assert_eq!(run(seed, &options).ok(), run(seed, &options).ok());
+    }
+}
+
+fn found_within(canary: Canary, seeds: u64) -> bool {
+    (0..seeds).any(|seed| {
+        let plan = Plan::new(seed, &Options::default());
+        run_plan(&Plan {
+            canary: Some(canary),
+            ..plan
+        })
+        .is_err()
+    })
+}
+
+#[test]
+fn a_disk_that_lies_about_durability_is_found() {
+    assert!(found_within(Canary::LyingDisk, 10));
+}
+
+#[test]
+fn an_answer_that_is_given_twice_is_found() {
+    assert!(found_within(Canary::StaleReply, 10));
+}
