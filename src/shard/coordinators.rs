@@ -5,6 +5,9 @@
 //! Knows no group's rules. A coordinator whose records cannot be appended is ahead of its log: it
 //! is thrown away, its askers are refused, and a new one is loaded.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::{CoreId, Mono, Now, Offset, Prng, TopicPartition};

@@ -13,8 +13,6 @@ mod metadata;
 mod producer_ids;
 mod reads;
 mod records_deletion;
-#[cfg(test)]
-mod tests;
 mod topic_view;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One core on a disk in memory: what it is asked, and what it answers when.
 
-mod coordinators;
 mod disk;
+mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::cluster::controller::NewTopic;
 use crate::cluster::records::RegisterBroker;
 use crate::cluster::{ControlReply, ControlRequest};
 
-use super::{Core, Effects, Event, Reply, Request, Setup, Ticket};
+use crate::shard::{Core, Effects, Event, Reply, Request, Setup, Ticket};
 use disk::Disk;
 
 /// A core and its surroundings.
