@@ -31,6 +31,7 @@
 pub mod admin;
 pub mod api;
 pub mod base;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod group;

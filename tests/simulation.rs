@@ -32,6 +32,13 @@ fn every_seed_keeps_its_promises() {
     );
 }
 
+/// The core's timers went round for ever: `flush.ms` was over while the segment was being sealed.
+#[test]
+fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {
+    let report = run(833, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 14, 159] {
@@ -59,4 +66,14 @@ fn a_disk_that_lies_about_durability_is_found() {
 #[test]
 fn an_answer_that_is_given_twice_is_found() {
     assert!(found_within(Canary::StaleReply, 10));
+}
+
+/// A partition that was deleted while the broker stopped was waited for without end.
+#[test]
+fn seeds_1348_and_1428_a_deletion_during_the_stop_does_not_hold_it_up() {
+    for seed in [1348, 1428] {
+        if let Err(failure) = run(seed, &Options::default()) {
+            panic!("{failure}");
+        }
+    }
 }

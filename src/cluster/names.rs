@@ -21,19 +21,17 @@ pub fn is_internal(name: &str) -> bool {
 /// Why `name` cannot be a topic's name; none if it can.
 pub fn refusal(name: &str) -> Option<String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    // The words are Kafka's: tools and people know them.
     let why = match name {
-        "" => "it is empty".to_owned(),
-        "." | ".." => format!("{name:?} is not allowed"),
-        METADATA => format!("{METADATA} is the broker's own"),
+        "" => "the empty string is not allowed".to_owned(),
+        "." | ".." => format!("'{name}' is not allowed"),
+        METADATA => format!("'{METADATA}' is the broker's own"),
         name if name.len() > LENGTH_MAX => {
-            format!(
-                "it has {} bytes, at most {LENGTH_MAX} are allowed",
-                name.len()
-            )
+            format!("the length of '{name}' is longer than the max allowed length {LENGTH_MAX}")
         }
-        name if !name.bytes().all(legal) => {
-            format!("{name:?} has other characters than ASCII letters and digits, '.', '_' and '-'")
-        }
+        name if !name.bytes().all(legal) => format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ),
         _ => return None,
     };
     Some(format!("Topic name is invalid: {why}"))

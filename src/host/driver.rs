@@ -58,6 +58,8 @@ pub struct Handover {
 pub enum Status {
     /// The core has opened everything that it owns.
     Ready(CoreId),
+    /// The core's door is open: clients can connect.
+    Listening(CoreId),
     /// The core has closed everything.
     Stopped(CoreId),
     /// The core has opened so many partitions, of so many.

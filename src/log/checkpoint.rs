@@ -14,7 +14,7 @@ use super::sealed_file;
 
 const MAGIC: [u8; 8] = *b"corelchk";
 /// The name of the file in the partition's directory.
-pub(super) const NAME: &str = "checkpoint";
+pub const NAME: &str = "checkpoint";
 /// The largest checkpoint that is read back, in bytes.
 pub(super) const BYTES_MAX: usize = 1 << 30;
 /// The format that is written.

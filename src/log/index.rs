@@ -11,7 +11,7 @@ use crate::base::Offset;
 use super::sealed_file;
 
 /// What an index file begins with.
-const MAGIC: [u8; 8] = *b"corelidx";
+pub(super) const MAGIC: [u8; 8] = *b"corelidx";
 
 /// One batch that the index points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]

@@ -23,7 +23,7 @@
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
 //! | `retention` | the start offset, deletion |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
-//! | `inspect` | looks at a segment file from outside |
+//! | `inspect`, `inspect_derived` | look at the files from outside |
 
 mod cache;
 mod checkpoint;
@@ -31,6 +31,7 @@ mod epochs;
 mod face;
 mod index;
 mod inspect;
+mod inspect_derived;
 mod keeper;
 mod ops;
 mod read;
@@ -48,6 +49,9 @@ mod tests;
 
 pub use face::{AppendRefused, Appended, Event, Fault, FileRange, Lookup, Options, Read, Slice};
 pub use inspect::{Inspected, Problem, Report, inspect};
+pub use inspect_derived::{
+    CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
+};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
@@ -304,9 +308,18 @@ impl Log {
 
     /// When [`Log::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Mono> {
+        // While the segment is being sealed its own sync is in flight: a deadline in the past would
+        // make the core's timers go round for ever.
+        let written = self.segments.get(self.segment_of_written());
+        let can_sync = written.is_some_and(|segment| segment.stage == FileStage::Open);
+        let flush_ms = if can_sync {
+            self.options.flush_ms
+        } else {
+            i64::MAX
+        };
         let tail = self
             .tail
-            .deadline(self.options.flush_ms)
+            .deadline(flush_ms)
             .filter(|_| self.fault.is_none());
         tail.into_iter().chain(self.trash.deadline()).min()
     }

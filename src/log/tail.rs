@@ -627,7 +627,7 @@ impl Log {
     }
 
     /// The segment that holds the last written record.
-    fn segment_of_written(&self) -> usize {
+    pub(super) fn segment_of_written(&self) -> usize {
         let after = self
             .segments
             .partition_point(|segment| segment.base < self.written_end);

@@ -82,9 +82,10 @@ pub async fn serve(
         }
         return Ended::Closed;
     }
-    // Kafka answers what it has taken before a client half-closes; errors end everything at once.
+    // Kafka answers what it has taken before a client half-closes, or sends a size that no frame
+    // may have; errors of the socket end everything at once.
     replies.finish();
-    if result.is_err() {
+    if result.is_err_and(|error| error.kind() != io::ErrorKind::InvalidData) {
         stream.shut_down();
     }
     writer.await;

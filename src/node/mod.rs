@@ -145,9 +145,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         progress,
         cores,
     };
-    let ended = life.until_ready().and_then(|ready| {
-        if ready {
-            life.open_doors();
+    let ended = life.until_open().and_then(|open| {
+        if open {
             let admin = admin.as_ref().map_or("off".to_owned(), |admin| admin.addr.to_string());
             let line = format!(
                 "ready kafka={address} admin={admin} node={broker} cluster={} cores={cores} after={} ms",
@@ -189,8 +188,22 @@ impl Life {
         }
     }
 
-    fn open_doors(&self) {
+    /// Waits until all cores are ready and all doors open (true) or a signal comes first (false).
+    fn until_open(&self) -> Result<bool, Failure> {
+        if !self.until_ready()? {
+            return Ok(false);
+        }
         self.tell_all(|| Mail::Run(Box::new(|host| host.open())));
+        let mut listening = 0;
+        while listening < self.cores {
+            match self.statuses.recv() {
+                Ok(Status::Signal) => return Ok(false),
+                Ok(Status::Listening(_)) => listening += 1,
+                Ok(status) => self.take(status)?,
+                Err(_) => return Err(failed("all shards have ended")),
+            }
+        }
+        Ok(true)
     }
 
     /// Waits until all cores are ready (true) or a signal comes first (false).
@@ -241,7 +254,7 @@ impl Life {
                 self.note(core, |entry| (entry.0, entry.1) = (opened, of));
                 Ok(())
             }
-            Status::Ready(_) | Status::Stopped(_) | Status::Signal => Ok(()),
+            Status::Ready(_) | Status::Listening(_) | Status::Stopped(_) | Status::Signal => Ok(()),
         }
     }
 

@@ -38,6 +38,7 @@ struct Shop {
     hand_over: bool,
     connections_max: u64,
     seed: u64,
+    status: mpsc::Sender<Status>,
 }
 
 /// Runs the shard to its end.
@@ -50,7 +51,7 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
         port: seed.port.attach(),
         disk: rt::Disk::new(seed.directories, seed.disk, pool, seed.blocking.attach()),
         node: seed.node,
-        status: seed.status,
+        status: seed.status.clone(),
     });
     let idle_ms = u64::try_from(settings.connections_max_idle_ms).unwrap_or(u64::MAX / 2);
     let cores = u64::from(host.cores());
@@ -70,6 +71,7 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
         connections_max: u64::from(settings.max_connections).div_ceil(cores),
         seed: random,
         host: host.clone(),
+        status: seed.status,
     });
     let adopting = shop.clone();
     host.on_adopt(move |handover| adopting.adopt(handover));
@@ -83,8 +85,14 @@ impl Shop {
     async fn accept(self: Rc<Shop>, socket: BoundSocket) {
         let listener = match Listener::listen(socket) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "cannot listen"),
+            Err(error) => {
+                let why = format!("cannot listen: {error}");
+                // Not sent: the main thread has given up already.
+                let _ = self.status.send(Status::Fatal(self.host.core(), why));
+                return;
+            }
         };
+        let _ = self.status.send(Status::Listening(self.host.core()));
         let mut number = self.seed;
         while let Ok(stream) = listener.accept().await {
             if self.host.measurements().network.open() >= self.connections_max {

@@ -8,6 +8,9 @@
 mod producers;
 mod refusal;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -97,6 +100,8 @@ pub struct Partition {
     leader_epoch: LeaderEpoch,
     settings: Settings,
     ready: bool,
+    /// The log start that is on stable storage, while the log's own is ahead of it.
+    start_durable: Option<Offset>,
     /// Appends that wait for the high watermark: last offset and the shard's token, by offset.
     waiting: VecDeque<(Offset, Token)>,
     log_events: Vec<log::Event>,
@@ -118,6 +123,7 @@ impl Partition {
             leader_epoch,
             settings,
             ready,
+            start_durable: None,
             waiting: VecDeque::new(),
             log_events: Vec::new(),
         }
@@ -151,6 +157,11 @@ impl Partition {
     /// The first offset that can be read.
     pub fn log_start(&self) -> Offset {
         self.log.start_offset()
+    }
+
+    /// The first offset that can be read after a crash: what a DeleteRecords may be answered with.
+    pub fn durable_log_start(&self) -> Offset {
+        self.start_durable.unwrap_or_else(|| self.log_start())
     }
 
     /// Below it, records are committed: acknowledged, and visible to consumers.
@@ -331,6 +342,7 @@ impl Partition {
             let before = self.log.start_offset();
             self.log.enforce_retention(now, out);
             if self.log.start_offset() != before {
+                self.start_durable.get_or_insert(before);
                 events.push(Event::Moved);
             }
         }
@@ -371,6 +383,7 @@ impl Partition {
                     self.log.checkpoint(self.producers.snapshot(), out);
                 }
                 log::Event::StartOffsetDurable(offset) => {
+                    self.start_durable = (offset < self.log_start()).then_some(offset);
                     events.push(Event::StartOffsetDurable(offset));
                     events.push(Event::Moved);
                 }
@@ -486,10 +499,13 @@ impl Partition {
                 found: to,
             });
         }
-        if to <= start {
+        if to <= self.durable_log_start() {
             return Ok(None);
         }
-        self.log.raise_start_offset(to, out);
+        if to > start {
+            self.start_durable.get_or_insert(start);
+            self.log.raise_start_offset(to, out);
+        }
         Ok(Some(to))
     }
 

@@ -157,7 +157,10 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         // AlterUserScramCredentials
         51 => ("[s b] [s b w y y]", "w [s h s]"),
         // Vote
-        52 => ("s 1:w [s [w w w 1:u 1:u w l 2:b]]", "h [s [w h w w b]]"),
+        52 => (
+            "s 1:w [s [w w w 1:u 1:u w l 2:b]]",
+            "h [s [w h w w b]] <0@1:[1:w 1:s 1:h]>",
+        ),
         // BeginQuorumEpoch
         53 => (
             "s 1:w [s [w 1:u w w]] 1:[1:s 1:s 1:h]",
@@ -184,7 +187,10 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         // Envelope
         58 => ("y y y", "y h"),
         // FetchSnapshot
-        59 => ("w w [s [w w {l w} l]]", "w h [s [w h {l w} l l y]]"),
+        59 => (
+            "w w [s [w w {l w} l <0@1:u>]] <0@s>",
+            "w h [s [w h {l w} l l y <0@{w w}>]] <0@1:[1:w 1:s 1:h]>",
+        ),
         // DescribeCluster
         60 => ("b 1:b 2:b", "w h s 1:b s w [w s w s 2:b] w"),
         // DescribeProducers
@@ -192,7 +198,7 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         // BrokerRegistration
         62 => ("w s u [s s h h] [s h h] s 1:b 2:(u) 3:l", "w h l"),
         // BrokerHeartbeat
-        63 => ("w l l b b", "w h b b b"),
+        63 => ("w l l b b <0@1:(u)>", "w h b b b"),
         // UnregisterBroker
         64 => ("w", "w h s"),
         // DescribeTransactions
@@ -242,7 +248,7 @@ pub const fn shapes(key: i16) -> Option<Shapes> {
         // RemoveRaftVoter
         81 => ("s w u", "w h s"),
         // UpdateRaftVoter
-        82 => ("s w w u [s s h] {h h}", "w h"),
+        82 => ("s w w u [s s h] {h h}", "w h <0@{w w s w}>"),
         // InitializeShareGroupState
         83 => ("s [u [w w l]]", "[u [w h s]]"),
         // ReadShareGroupState

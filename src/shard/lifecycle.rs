@@ -276,6 +276,8 @@ impl Core {
     pub(super) fn deleted(&mut self, slot: Slot, effects: &mut Effects) {
         self.settle_deletion(slot, effects);
         self.forget(slot);
+        // A topic that is deleted while the broker stops: there is nothing left to close.
+        self.closed(slot, effects);
     }
 
     fn settle_deletion(&mut self, slot: Slot, effects: &mut Effects) {

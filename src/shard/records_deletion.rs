@@ -44,7 +44,7 @@ impl Core {
             };
             answers.push(match partition.delete_records(offset, &mut effects.disk) {
                 Err(refusal) => Some(Err(refusal)),
-                Ok(None) => Some(Ok(partition.log_start())),
+                Ok(None) => Some(Ok(partition.durable_log_start())),
                 Ok(Some(wanted)) => {
                     let waiting = self.deletions.waiting.entry(slot).or_default();
                     waiting.push((wanted, number, index));
@@ -65,11 +65,7 @@ impl Core {
         offset: Offset,
         effects: &mut Effects,
     ) {
-        let start = self
-            .partitions
-            .get(slot)
-            .map_or(offset, |partition| partition.log_start());
-        self.settle_deletions(slot, Some(offset), Ok(start), effects);
+        self.settle_deletions(slot, Some(offset), Ok(offset), effects);
     }
 
     /// Nothing that waits for this partition will come true.

@@ -247,6 +247,10 @@ impl Files {
                 file.unsynced.push((number, block));
             }
         }
+        if durable {
+            // The size goes with it as it is now: also what was allocated before.
+            file.stable.size = file.now.size;
+        }
     }
 
     /// Contents and size onto stable storage.

@@ -20,6 +20,8 @@ use super::{Failure, Options, Report};
 
 /// How long everything may take to come right once the faults are over, in events.
 const CALM_STEPS_MAX: u64 = 60_000;
+/// The most virtual time in which a stop must have closed everything, in nanoseconds.
+const STOP_NS_MAX: u64 = 10_000_000_000;
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -279,8 +281,9 @@ impl World {
     }
 
     fn stop_cleanly(&mut self) -> Result<(), String> {
-        let limit = self.trace.step + CALM_STEPS_MAX;
-        self.disk.trouble.full = false;
+        // In virtual time, not in steps: a full disk is tried again once a second, and readers poll
+        // a stopping broker many times meanwhile.
+        let limit = self.now_ns + STOP_NS_MAX;
         for index in 0..self.broker.seats.len() {
             self.step(index, Event::Stop)?;
         }
@@ -288,7 +291,8 @@ impl World {
             if self.broker.fatal {
                 return Ok(());
             }
-            if self.trace.step > limit {
+            self.disk.trouble.full = false;
+            if self.now_ns > limit {
                 return Err("the broker does not stop".to_owned());
             }
             self.next()?;

@@ -144,6 +144,7 @@ fn start(
                 .requests
                 .refused(ApiKey::Fetch.code(), code);
         }
+        count_sent(&mut host.measurements().fetch, &fetched);
         let leaders = fetched
             .iter()
             .any(|(_, partition)| partition.current_leader.is_some());
@@ -157,6 +158,19 @@ fn start(
         }
         Outcome::Reply(parts(response, &incoming))
     })))
+}
+
+/// Counts what goes out, and from where.
+fn count_sent(counted: &mut crate::obs::Fetch, fetched: &[(TopicRef, FetchedPartition<Part>)]) {
+    let mut sent = 0;
+    for part in fetched.iter().flat_map(|(_, partition)| &partition.records) {
+        match part {
+            Part::Bytes(bytes) => counted.memory_bytes += bytes.len() as u64,
+            Part::File { len, .. } => counted.file_bytes += *len,
+        }
+        sent += 1;
+    }
+    counted.empty += u64::from(sent == 0);
 }
 
 /// The lock is never held across a wait, and by one core at a time: it goes with the connection.

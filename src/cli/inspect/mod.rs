@@ -1,0 +1,87 @@
+//! `corelane inspect`: what lies in a data directory, and whether it is sound.
+//!
+//! Reads a segment file into memory as a whole, one at a time. Changes nothing.
+
+mod files;
+mod show;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failed;
+use files::Directory;
+use show::Shown;
+
+const EXAMPLES: &str = "\
+Examples:
+  corelane inspect ./corelane-data --verify
+  corelane inspect ./corelane-data/orders-0 --batches
+  corelane inspect ./corelane-data/orders-0/00000000000000000000.log --records
+
+Stop the broker first: while it writes, the end of a file may look torn. After a crash, a torn write
+at the end of a log is no harm: it was never acknowledged, and the next start cuts it off.";
+
+/// What to look at.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A data directory, a partition's directory or a segment file (.log)
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// Unpack and read every record too; end with exit code 1 if anything is wrong
+    #[arg(long)]
+    verify: bool,
+
+    /// Show each batch
+    #[arg(long)]
+    batches: bool,
+
+    /// Show each record, as JSON
+    #[arg(long, conflicts_with = "json")]
+    records: bool,
+
+    /// As JSON, one object a segment
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows everything below the path.
+pub fn run(arguments: &Arguments) -> Result<(), Failed> {
+    let directories = Directory::find(&arguments.path).map_err(Failed::usage)?;
+    let shown = Shown {
+        batches: arguments.batches,
+        records: arguments.records,
+        json: arguments.json,
+    };
+    let mut out = std::io::stdout().lock();
+    let (mut segments, mut problems) = (0, 0);
+    for directory in &directories {
+        let mut end = None;
+        show::directory(directory, shown, &mut out).map_err(Failed::output)?;
+        for (base, path) in &directory.segments {
+            let read = std::fs::read(path);
+            let bytes =
+                read.map_err(|error| Failed::operation(format!("{}: {error}", path.display())))?;
+            let segment = files::Segment::read(&bytes, path, *base, end, arguments.verify);
+            end = segment.end.or(end);
+            segments += 1;
+            problems += segment.problems.len();
+            show::segment(&segment, &bytes, shown, &mut out).map_err(Failed::output)?;
+        }
+    }
+    if problems > 0 {
+        eprintln!("corelane: {problems} problems in {segments} segments");
+        return if arguments.verify {
+            Err(Failed::Quietly)
+        } else {
+            Ok(())
+        };
+    }
+    if !arguments.json && !arguments.records {
+        writeln!(out, "{segments} segments, nothing wrong").map_err(Failed::output)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! `kill -9` under load: nothing acked is lost, doubled or out of order, and no offset is reused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corelane::base::{Prng, ProducerEpoch, ProducerId, Sequence};
+use corelane::protocol::ErrorCode;
+use corelane::record::{BatchBuilder, Batches, Codec};
+
+use crate::support::client::{Client, PRODUCE, batch, named, produce_request, records};
+use crate::support::{Broker, setting, until};
+
+/// Batches in flight of one producer, as Kafka's own producers have.
+const IN_FLIGHT: usize = 5;
+const PRODUCERS: usize = 4;
+const PARTITIONS: i32 = 3;
+
+/// A batch that is not acked yet.
+struct Pending {
+    sequence: i32,
+    count: i32,
+    bytes: Vec<u8>,
+}
+
+/// One idempotent producer of one partition, with what it must find again.
+struct Producer {
+    name: u64,
+    partition: i32,
+    id: i64,
+    epoch: i16,
+    next: i32,
+    unacked: VecDeque<Pending>,
+    /// First sequence and record count of what was acked, by base offset.
+    acked: BTreeMap<i64, (i32, i32)>,
+    random: Prng,
+}
+
+impl Producer {
+    fn new(client: &mut Client, name: u64, partition: i32) -> Producer {
+        let (id, epoch) = client.producer_id();
+        Producer {
+            name,
+            partition,
+            id,
+            epoch,
+            next: 0,
+            unacked: VecDeque::new(),
+            acked: BTreeMap::new(),
+            random: Prng::new(name),
+        }
+    }
+
+    fn make(&mut self) {
+        let (sequence, count) = (self.next, 1 + self.random.below(5) as i32);
+        let mut builder = BatchBuilder::new(Codec::None).producer(
+            ProducerId(self.id),
+            ProducerEpoch(self.epoch),
+            Sequence(sequence),
+        );
+        for index in 0..count {
+            let mut value = format!("{}:{}", self.name, sequence + index).into_bytes();
+            value.resize(value.len() + self.random.below(3000) as usize, b'.');
+            builder.append(1, None, Some(&value), &[]);
+        }
+        self.next += count;
+        self.unacked.push_back(Pending {
+            sequence,
+            count,
+            bytes: builder.finish(),
+        });
+    }
+
+    fn send(&self, client: &mut Client, pending: &Pending) -> bool {
+        let bytes = pending.bytes.clone().into();
+        let request = produce_request(named("t"), self.partition, Some(bytes), -1);
+        client.send_produce(PRODUCE, &request).is_ok()
+    }
+
+    /// Produces until the broker is gone; first again what was not acked. Tells `acked` of the
+    /// first ack.
+    fn run(&mut self, mut client: Client, stop: &AtomicBool, acked: impl Fn()) {
+        let again = self
+            .unacked
+            .iter()
+            .all(|pending| self.send(&mut client, pending));
+        if !again {
+            return;
+        }
+        loop {
+            while self.unacked.len() < IN_FLIGHT && !stop.load(Ordering::Relaxed) {
+                self.make();
+                let latest = self.unacked.back().expect("just made");
+                if !self.send(&mut client, latest) {
+                    return;
+                }
+            }
+            if self.unacked.is_empty() {
+                return;
+            }
+            let Some((_, response)) = client.receive_produce(PRODUCE) else {
+                return;
+            };
+            let answer = &response.topics[0].partitions[0];
+            assert_eq!(answer.error, ErrorCode::None, "producer {}", self.name);
+            let done = self.unacked.pop_front().expect("in flight");
+            let before = self
+                .acked
+                .insert(answer.base_offset.0, (done.sequence, done.count));
+            assert_eq!(
+                before, None,
+                "offset {} was given out twice",
+                answer.base_offset
+            );
+            acked();
+        }
+    }
+}
+
+/// One round: load on all producers, then the end that `end` brings about once `wanted` batches
+/// were acked. Gives the time from `started` to the first ack.
+fn round(
+    broker: &mut Broker,
+    producers: &mut [Producer],
+    started: Instant,
+    wanted: u64,
+) -> Duration {
+    let (acks, first_us) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let acked = || {
+        first_us.fetch_min(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+        acks.fetch_add(1, Ordering::Relaxed);
+    };
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let running: Vec<_> = producers
+            .iter_mut()
+            .map(|producer| {
+                let client = broker.client();
+                scope.spawn(|| producer.run(client, &stop, acked))
+            })
+            .collect();
+        until("acks", || {
+            let enough = acks.load(Ordering::Relaxed) >= wanted;
+            enough || running.iter().any(|running| running.is_finished())
+        });
+        broker.kill();
+    });
+    Duration::from_micros(first_us.load(Ordering::Relaxed))
+}
+
+/// Everything is read back and held against what each producer knows.
+fn check(broker: &Broker, producers: &[Producer]) {
+    let mut client = broker.client();
+    for partition in 0..PARTITIONS {
+        let bytes = client.read_bytes("t", partition, 0);
+        let mut found: BTreeMap<i64, BTreeMap<i64, (i32, i32)>> = BTreeMap::new();
+        let mut end = 0;
+        for batch in Batches::new(&bytes) {
+            let header = batch.expect("whole batches").header;
+            assert_eq!(
+                header.base_offset.0, end,
+                "offsets without gap or repetition"
+            );
+            end = header.last_offset().0 + 1;
+            found.entry(header.producer_id.0).or_default().insert(
+                header.base_offset.0,
+                (header.base_sequence.0, header.record_count),
+            );
+        }
+        for producer in producers
+            .iter()
+            .filter(|producer| producer.partition == partition)
+        {
+            let found = found.remove(&producer.id).unwrap_or_default();
+            let mut next = 0;
+            for (offset, (sequence, count)) in &found {
+                assert_eq!(
+                    *sequence, next,
+                    "producer {} at {offset}: lost, twice or out of order",
+                    producer.name
+                );
+                next += count;
+            }
+            for (offset, acked) in &producer.acked {
+                assert_eq!(
+                    found.get(offset),
+                    Some(acked),
+                    "producer {} at {offset}",
+                    producer.name
+                );
+            }
+        }
+        assert!(found.is_empty(), "producers that nobody started: {found:?}");
+        for (index, record) in records(&bytes).iter().enumerate() {
+            assert_eq!(record.offset, index as i64);
+        }
+    }
+}
+
+fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
+    let mut broker = Broker::start();
+    let mut client = broker.client();
+    client.create("t", PARTITIONS, configs);
+    let mut producers: Vec<Producer> = (0..PRODUCERS)
+        .map(|name| Producer::new(&mut client, name as u64, name as i32 % PARTITIONS))
+        .collect();
+    drop(client);
+    let mut random = Prng::new(rounds);
+    let (mut started, mut first_acks, mut ready) = (Instant::now(), Vec::new(), Vec::new());
+    for number in 0..rounds {
+        let first = round(&mut broker, &mut producers, started, 20 + random.below(400));
+        started = Instant::now();
+        broker.run();
+        if number > 0 {
+            first_acks.push(first);
+        }
+        ready.push(broker.ready_after());
+        println!(
+            "round {number}: first ack {first:?} after the start, ready again in {:?}",
+            broker.ready_after()
+        );
+        if number % 10 == 9 {
+            check(&broker, &producers);
+        }
+    }
+    let stop = AtomicBool::new(true);
+    let (mut batches, mut unacked) = (0, 0);
+    for producer in &mut producers {
+        unacked += producer.unacked.len();
+        producer.run(broker.client(), &stop, || {});
+        assert!(producer.unacked.is_empty());
+        batches += producer.acked.len();
+    }
+    check(&broker, &producers);
+    first_acks.sort();
+    ready.sort();
+    let of = |times: &[Duration]| {
+        let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        format!(
+            "min {:.1} median {:.1} max {:.1} ms",
+            ms(0),
+            ms(times.len() / 2),
+            ms(times.len().max(1) - 1)
+        )
+    };
+    println!("{rounds} kills, {batches} batches acked, {unacked} in flight at the last kill");
+    println!("start to first ack: {}", of(&first_acks));
+    println!("start to ready: {}", of(&ready));
+}
+
+#[test]
+fn no_kill_loses_doubles_or_reorders_what_was_acked() {
+    kill_under_load(&[], setting("CORELANE_KILLS", 5));
+}
+
+#[test]
+fn a_relaxed_topic_survives_kills_of_the_process_too() {
+    kill_under_load(
+        &[("flush.messages", "9223372036854775807")],
+        setting("CORELANE_KILLS", 5).min(10),
+    );
+}
+
+#[test]
+fn kills_amid_segment_rolls_lose_nothing_either() {
+    let rounds = setting("CORELANE_KILLS", 5).min(20);
+    kill_under_load(&[("internal.segment.bytes", "50000")], rounds);
+}
+
+#[test]
+fn kills_amid_creations_and_deletions_keep_what_was_answered() {
+    let mut broker = Broker::start();
+    let mut random = Prng::new(77);
+    let mut there: BTreeSet<String> = BTreeSet::new();
+    for round in 0..setting("CORELANE_KILLS", 5).min(30) {
+        let (address, answered) = (broker.address(), AtomicU64::new(0));
+        let unsure = thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let mut client = Client::connect(address);
+                for number in 0.. {
+                    let name = format!("amid-{round}-{number}");
+                    match client.try_create(&name, 3) {
+                        None => return name,
+                        Some(code) => assert_eq!(code, 0, "{name}"),
+                    }
+                    there.insert(name.clone());
+                    if number % 3 == 2 {
+                        match client.try_delete(&name) {
+                            None => {
+                                there.remove(&name);
+                                return name;
+                            }
+                            Some(code) => assert_eq!(code, 0, "{name}"),
+                        }
+                        there.remove(&name);
+                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                unreachable!("numbers do not end")
+            });
+            let wanted = 1 + random.below(20);
+            until("creations", || answered.load(Ordering::Relaxed) >= wanted);
+            broker.kill();
+            running.join().expect("a client that saw the end")
+        });
+        broker.run();
+        let mut client = broker.client();
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for topic in client.metadata(None, false).topics {
+            assert_eq!(topic.partitions.len(), 3, "a topic is whole or absent");
+            names.insert(topic.name.expect("a name").0.to_string());
+        }
+        if names.remove(&unsure) {
+            assert_eq!(client.delete(&unsure), 0);
+        }
+        assert_eq!(names, there, "round {round}");
+        for name in &there {
+            assert_eq!(
+                client.produce(name, 2, batch(&[b"x"])).error,
+                ErrorCode::None,
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn kills_between_creations_leave_each_topic_whole_or_absent() {
+    let mut broker = Broker::start();
+    for number in 0..setting("CORELANE_KILLS", 5).min(30) {
+        let name = format!("created-{number}");
+        broker.client().create(&name, 2, &[]);
+        broker.crash();
+        let answer = broker.client().produce(&name, 1, batch(&[b"x"]));
+        assert_eq!(
+            (answer.error, answer.base_offset.0),
+            (ErrorCode::None, 0),
+            "{name}"
+        );
+        if number % 2 == 1 {
+            assert_eq!(broker.client().delete(&name), 0);
+            broker.crash();
+            let answer = broker.client().produce(&name, 1, batch(&[b"x"]));
+            assert_eq!(
+                answer.error,
+                ErrorCode::UnknownTopicOrPartition,
+                "{name} is back"
+            );
+        }
+    }
+}
