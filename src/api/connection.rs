@@ -1,6 +1,7 @@
 //! What a connection remembers between its requests. It moves along when the connection is handed
 //! over to another core, so nothing in it belongs to a core.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::base::CoreId;
@@ -29,6 +30,8 @@ pub struct Endpoint {
 pub struct Connection {
     /// The listener it came in on: replies name brokers as clients of this listener reach them.
     pub(crate) endpoint: Endpoint,
+    /// Where the client is connected from, in Kafka's form: `/127.0.0.1`.
+    pub(crate) client_host: String,
     /// What the client's library calls itself, with its version (KIP-511); from ApiVersions 3 on.
     pub(crate) software: Option<(StrBytes, StrBytes)>,
     /// Its fetch sessions. Shared with the fetches in flight, which note in them what they tell;
@@ -53,11 +56,25 @@ impl Connection {
     pub fn new(endpoint: Endpoint, seed: u64) -> Connection {
         Connection {
             endpoint,
+            client_host: "/".to_owned(),
             software: None,
             sessions: Arc::new(Mutex::new(Sessions::new(seed))),
             turns: 0,
             recently: Recently::Mixed,
         }
+    }
+
+    /// The same, from a client at this address: group members are told by it.
+    pub fn from_client(mut self, address: IpAddr) -> Connection {
+        self.client_host = match address.to_canonical() {
+            IpAddr::V4(address) => format!("/{address}"),
+            // Java leaves no groups out.
+            IpAddr::V6(address) => {
+                let groups = address.segments().map(|group| format!("{group:x}"));
+                format!("/{}", groups.join(":"))
+            }
+        };
+        self
     }
 
     /// Another number each time: which partition of a fetch without a session comes first.
@@ -116,6 +133,18 @@ mod tests {
         assert_eq!(connection.wants_to_move(), Some(CoreId(1)));
         connection.went_to([].into_iter());
         assert_eq!(connection.wants_to_move(), Some(CoreId(1)));
+    }
+
+    #[test]
+    fn clients_are_named_by_their_address_as_java_writes_it() {
+        let host = |address: &str| {
+            connection()
+                .from_client(address.parse().unwrap())
+                .client_host
+        };
+        assert_eq!(host("127.0.0.1"), "/127.0.0.1");
+        assert_eq!(host("::ffff:10.0.0.1"), "/10.0.0.1");
+        assert_eq!(host("fe80::1"), "/fe80:0:0:0:0:0:0:1");
     }
 
     #[test]

@@ -32,6 +32,11 @@ impl Incoming {
         messages::decode(self.body.clone(), self.version())
     }
 
+    /// Reads the body. What it names has memory of its own: for what is kept longer than the frame.
+    pub(crate) fn decode_owned<T: Request>(&self) -> Result<T, Refused> {
+        messages::decode(Bytes::copy_from_slice(&self.body), self.version())
+    }
+
     /// The reply in the version of the request.
     pub(crate) fn reply<M: Encodable>(&self, message: &M) -> Outcome {
         self.reply_in(self.version(), message)

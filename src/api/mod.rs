@@ -16,12 +16,21 @@
 mod connection;
 mod control;
 mod find;
+mod groups;
 mod incoming;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
 mod k03_metadata;
+mod k08_offset_commit;
+mod k09_offset_fetch;
 mod k10_find_coordinator;
+mod k11_join_group;
+mod k12_heartbeat;
+mod k13_leave_group;
+mod k14_sync_group;
+mod k15_describe_groups;
+mod k16_list_groups;
 mod k18_api_versions;
 mod k19_create_topics;
 mod k20_delete_topics;
@@ -35,15 +44,19 @@ mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
+mod k42_delete_groups;
 mod k43_elect_leaders;
 mod k44_incremental_alter_configs;
 mod k45_alter_partition_reassignments;
 mod k46_list_partition_reassignments;
+mod k47_offset_delete;
 mod k48_describe_client_quotas;
 mod k55_describe_quorum;
 mod k57_update_features;
 mod k60_describe_cluster;
 mod k61_describe_producers;
+mod k68_consumer_group_heartbeat;
+mod k69_consumer_group_describe;
 mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 mod operations;
@@ -74,7 +87,15 @@ pub(crate) static APIS: &[Api] = &[
     k01_fetch::API,
     k02_list_offsets::API,
     k03_metadata::API,
+    k08_offset_commit::API,
+    k09_offset_fetch::API,
     k10_find_coordinator::API,
+    k11_join_group::API,
+    k12_heartbeat::API,
+    k13_leave_group::API,
+    k14_sync_group::API,
+    k15_describe_groups::API,
+    k16_list_groups::API,
     k18_api_versions::API,
     k19_create_topics::API,
     k20_delete_topics::API,
@@ -88,15 +109,19 @@ pub(crate) static APIS: &[Api] = &[
     k33_alter_configs::API,
     k35_describe_log_dirs::API,
     k37_create_partitions::API,
+    k42_delete_groups::API,
     k43_elect_leaders::API,
     k44_incremental_alter_configs::API,
     k45_alter_partition_reassignments::API,
     k46_list_partition_reassignments::API,
+    k47_offset_delete::API,
     k48_describe_client_quotas::API,
     k55_describe_quorum::API,
     k57_update_features::API,
     k60_describe_cluster::API,
     k61_describe_producers::API,
+    k68_consumer_group_heartbeat::API,
+    k69_consumer_group_describe::API,
     k74_list_config_resources::API,
     k75_describe_topic_partitions::API,
 ];

@@ -130,12 +130,15 @@ pub fn commit(
     let mut records = Vec::new();
     let mut topics = Vec::with_capacity(body.topics.len());
     for topic in &body.topics {
-        let exists = turn.topics.get(&topic.name).is_some();
+        let known = turn.topics.get(&topic.name);
+        let exists = 0..known.map_or(0, |topic| topic.partitions);
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let error = match valid {
                 Err(error) => error,
-                Ok(()) if !exists => ErrorCode::UnknownTopicOrPartition,
+                Ok(()) if !exists.contains(&partition.partition_index) => {
+                    ErrorCode::UnknownTopicOrPartition
+                }
                 Ok(()) => commit_error(turn.settings, partition),
             };
             if error == ErrorCode::None {

@@ -102,6 +102,11 @@ impl Shop {
             self.host.measurements().network.accepted += 1;
             number = number.wrapping_add(1);
             let connection = Connection::new(self.door.clone(), number);
+            let connection = match stream.peer() {
+                Ok(address) => connection.from_client(address.ip()),
+                // It is gone already: serving it will find out.
+                Err(_) => connection,
+            };
             rt::spawn_local(self.clone().serve(stream, Bytes::new(), connection)).detach();
         }
     }

@@ -53,6 +53,15 @@ pub struct Accepted {
     pub records: u32,
 }
 
+/// The shard's name for something that waits for a commit. The partition gives it back as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// What waits.
+    pub number: u64,
+    /// Which part of it.
+    pub part: u32,
+}
+
 /// What the partition tells its shard.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -66,9 +75,9 @@ pub enum Event {
         bytes_cut: u64,
     },
     /// The append that was given this token is committed.
-    Acked(u64),
+    Acked(Token),
     /// The append that was given this token can no longer be committed: the log is fenced.
-    Failed(u64),
+    Failed(Token),
     /// The high watermark or the log start moved: waiting reads may look again.
     Moved,
     /// A range asked for with [`Partition::fill`] is in memory.
@@ -94,7 +103,7 @@ pub struct Partition {
     /// The log start that is on stable storage, while the log's own is ahead of it.
     start_durable: Option<Offset>,
     /// Appends that wait for the high watermark: last offset and the shard's token, by offset.
-    waiting: VecDeque<(Offset, u64)>,
+    waiting: VecDeque<(Offset, Token)>,
     log_events: Vec<log::Event>,
 }
 
@@ -118,6 +127,11 @@ impl Partition {
             waiting: VecDeque::new(),
             log_events: Vec::new(),
         }
+    }
+
+    /// The largest batch that it takes, in bytes (`max.message.bytes`).
+    pub fn max_batch_bytes(&self) -> usize {
+        self.settings.rules.max_message_bytes
     }
 
     /// Which partition it is.
@@ -272,7 +286,7 @@ impl Partition {
 
     /// Asks for [`Event::Acked`] with `token` once the high watermark is above `last_offset`.
     /// False if it is already: nothing will be told.
-    pub fn wait_for_commit(&mut self, last_offset: Offset, token: u64) -> bool {
+    pub fn wait_for_commit(&mut self, last_offset: Offset, token: Token) -> bool {
         if last_offset < self.high_watermark() {
             return false;
         }

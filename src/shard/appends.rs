@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::base::{LeaderEpoch, Mono, Now, Offset, TopicPartition};
 use crate::obs::ProduceStage;
-use crate::partition::{Accepted, Refusal};
+use crate::partition::{Accepted, Refusal, Token};
 use crate::record::Origin;
 
 use super::core::{Core, Slot};
 use super::message::{AppendRefusal, AppendRequest, AppendedBatch, Effects, Reply, Ticket};
-
-/// How many bits of a token number the batch within its request.
-const INDEX_BITS: u32 = 24;
 
 /// One batch of a pending request.
 #[derive(Debug)]
@@ -63,7 +60,10 @@ impl Core {
             appended: now.mono,
         };
         for (index, (id, records)) in request.batches.iter().enumerate() {
-            let token = number << INDEX_BITS | index as u64;
+            let token = Token {
+                number,
+                part: index as u32,
+            };
             let batch = self.append_one(now, *id, records, request.produce_version, origin, token);
             pending.waiting += usize::from(matches!(batch, Batch::Waiting { .. }));
             pending.batches.push(batch);
@@ -82,7 +82,7 @@ impl Core {
         records: &[u8],
         produce_version: i16,
         origin: Origin,
-        token: u64,
+        token: Token,
     ) -> Batch {
         let Some(slot) = self.slot(id).filter(|_| !self.stopping()) else {
             return Batch::Answered(Err(AppendRefusal {
@@ -124,9 +124,9 @@ impl Core {
     }
 
     /// One batch is committed (`ok`), or never will be.
-    pub(super) fn append_done(&mut self, now: Now, token: u64, ok: bool, effects: &mut Effects) {
-        let number = token >> INDEX_BITS;
-        let index = (token & ((1 << INDEX_BITS) - 1)) as usize;
+    pub(super) fn append_done(&mut self, now: Now, token: Token, ok: bool, effects: &mut Effects) {
+        let Token { number, part } = token;
+        let index = part as usize;
         let Some(pending) = self.appends.pending.get_mut(&number) else {
             return;
         };

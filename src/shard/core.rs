@@ -9,10 +9,11 @@ use crate::base::{
 use crate::cluster::Image;
 use crate::cluster::configs::{BrokerSettings, StaticConfigs};
 use crate::obs::Measurements;
-use crate::partition::{Event as PartitionEvent, Partition};
+use crate::partition::{Event as PartitionEvent, Partition, Token};
 use crate::record::Scratch;
 
 use super::appends::Appends;
+use super::coordinators::{self, Coordinators};
 use super::lifecycle::Lifecycle;
 use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
 use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
@@ -32,6 +33,10 @@ pub(super) enum Timer {
     Partition(Slot),
     /// The metadata log's own.
     Metadata,
+    /// A group coordinator's own: sessions, rebalances, expiry.
+    Coordinator(Slot),
+    /// Coordinators have more to load.
+    Loading,
     /// A job that waits for bytes.
     Job(u64),
     /// Retention is due.
@@ -73,6 +78,7 @@ pub struct Core {
     dirty: BTreeSet<Slot>,
     pub(super) appends: Appends,
     pub(super) jobs: Jobs,
+    pub(super) coordinators: Coordinators,
     pub(super) deletions: Deletions,
     pub(super) producer_ids: ProducerIds,
     pub(super) lifecycle: Lifecycle,
@@ -120,6 +126,7 @@ impl Core {
     pub fn new(setup: Setup, now: Now, effects: &mut Effects) -> Core {
         let image = Arc::new(Image::default());
         let settings = setup.broker_settings(&image);
+        let coordinators = Coordinators::new(&settings.groups, setup.seed, setup.core);
         let metadata = (setup.core == CoreId(0)).then(|| Metadata::open(&setup, effects));
         let mut core = Core {
             measurements: Measurements::new(setup.core),
@@ -130,6 +137,7 @@ impl Core {
             dirty: BTreeSet::new(),
             appends: Appends::default(),
             jobs: Jobs::default(),
+            coordinators,
             deletions: Deletions::default(),
             producer_ids: ProducerIds::default(),
             lifecycle: Lifecycle::default(),
@@ -160,6 +168,7 @@ impl Core {
 
     /// The turn is over: what it appended becomes one write for each log.
     pub fn end_turn(&mut self, now: Now, effects: &mut Effects) {
+        self.commit_groups(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let before = partition.cached_bytes();
@@ -223,6 +232,9 @@ impl Core {
             }
             Request::ProducerId => self.producer_id(ticket, effects),
             Request::Control(request) => self.control(now, ticket, request, effects),
+            Request::Group { partition, request } => {
+                self.group(now, ticket, partition, request, effects);
+            }
             Request::Measurements => {
                 let snapshot = Box::new(self.measure());
                 effects
@@ -278,6 +290,8 @@ impl Core {
             match timer {
                 Timer::Partition(slot) => self.tick_partition(now, slot, effects),
                 Timer::Metadata => self.tick_metadata(now, effects),
+                Timer::Coordinator(slot) => self.tick_coordinator(now, slot, effects),
+                Timer::Loading => self.load_more(now, effects),
                 Timer::Job(number) => self.run_again(now, number, effects),
                 Timer::Retention => self.retain(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
@@ -331,6 +345,15 @@ impl Core {
             .set(Timer::ProducerExpiry, now.mono.after_ms(interval));
     }
 
+    /// What waited for this token is committed (`ok`), or never will be.
+    fn settled(&mut self, now: Now, slot: Slot, token: Token, ok: bool, effects: &mut Effects) {
+        if token.part == coordinators::PART {
+            self.round_done(now, slot, token.number, ok, effects);
+        } else {
+            self.append_done(now, token, ok, effects);
+        }
+    }
+
     /// What a partition told us.
     pub(super) fn partition_events(
         &mut self,
@@ -350,9 +373,10 @@ impl Core {
                     self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
                     self.measurements.logs.recovery_cut_bytes += bytes_cut;
                     self.opened(slot, clean, effects);
+                    self.load(now, slot);
                 }
-                PartitionEvent::Acked(token) => self.append_done(now, token, true, effects),
-                PartitionEvent::Failed(token) => self.append_done(now, token, false, effects),
+                PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
+                PartitionEvent::Failed(token) => self.settled(now, slot, token, false, effects),
                 PartitionEvent::Moved | PartitionEvent::Filled => moved = true,
                 PartitionEvent::StartOffsetDurable(offset) => {
                     self.start_offset_durable(slot, offset, effects);
@@ -373,6 +397,7 @@ impl Core {
             for number in self.jobs.waiting_for(slot) {
                 self.run_again(now, number, effects);
             }
+            self.load(now, slot);
         }
         self.schedule(slot);
     }
@@ -403,7 +428,9 @@ impl Core {
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
         self.cache_bytes += partition.cached_bytes();
+        let id = partition.id();
         self.partitions.push(partition);
+        self.seat(id, slot);
         self.schedule(slot);
     }
 
@@ -493,6 +520,7 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
+        (holdings.groups, holdings.group_members) = self.coordinators.count();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.snapshot()
     }

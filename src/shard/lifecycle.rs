@@ -14,6 +14,7 @@ use crate::cluster::configs::{
 use crate::cluster::{Image, Record, Resource, Topic};
 use crate::log::{self, Log};
 use crate::partition::{Partition, Refusal, Settings};
+use crate::protocol::ErrorCode;
 use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
 
 use super::core::{Core, Slot};
@@ -65,6 +66,7 @@ impl Core {
     ) {
         self.image = image;
         self.settings = self.setup.broker_settings(&self.image);
+        self.coordinators.set_settings(&self.settings.groups);
         let mut deleting = BTreeSet::new();
         match directories {
             Some(directories) => self.start(&directories, effects),
@@ -74,6 +76,8 @@ impl Core {
                 }
             }
         }
+        self.topics_changed(now, records, effects);
+        self.load_new(now, effects);
         self.lifecycle.applying.push_back((version, deleting));
         self.acknowledge_images(effects);
     }
@@ -262,6 +266,7 @@ impl Core {
             partition.delete(&mut effects.disk, &mut events);
         }
         self.withdraw(slot);
+        self.unseat(slot, ErrorCode::NotCoordinator, effects);
         self.fail_deletions(slot, Refusal::NotLeader, effects);
         self.partition_events(now, slot, &mut events, effects);
         self.opened(slot, false, effects);
@@ -373,6 +378,7 @@ impl Core {
         let open: BTreeSet<Slot> = self.slots().into_iter().collect();
         self.lifecycle.closing = Some(open.clone());
         self.lifecycle.to_open.clear();
+        self.unseat_all(effects);
         for slot in open {
             for number in self.jobs.waiting_for(slot) {
                 self.run_again(now, number, effects);

@@ -10,6 +10,7 @@ use crate::base::{
     TopicPartition,
 };
 use crate::cluster::{Image, Record};
+use crate::group;
 use crate::log::{Fault, Slice};
 use crate::obs::CoreSnapshot;
 use crate::partition::Refusal;
@@ -100,6 +101,13 @@ pub enum Request {
     ProducerId,
     /// A change of the cluster's metadata. Core 0.
     Control(crate::cluster::ControlRequest),
+    /// Ask the coordinator whose groups live in this partition of `__consumer_offsets`.
+    Group {
+        /// The partition.
+        partition: TopicPartition,
+        /// The question; its token is the core's to give.
+        request: Box<group::Request>,
+    },
     /// The core's measurements so far.
     Measurements,
 }
@@ -125,6 +133,8 @@ pub enum Reply {
     ProducerId(Result<ProducerId, ErrorCode>),
     /// What became of the change.
     Control(crate::cluster::ControlReply),
+    /// The coordinator's answer, durable; or why there is none.
+    Group(Result<Box<group::Reply>, ErrorCode>),
     /// The figures.
     Measurements(Box<CoreSnapshot>),
 }

@@ -4,6 +4,8 @@
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
 mod appends;
+mod coordinator_load;
+mod coordinators;
 mod core;
 mod lifecycle;
 mod message;
@@ -11,6 +13,7 @@ mod metadata;
 mod producer_ids;
 mod reads;
 mod records_deletion;
+mod topic_view;
 
 #[cfg(test)]
 mod tests;

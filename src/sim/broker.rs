@@ -325,6 +325,7 @@ fn told(event: &Event) -> (&'static str, [i64; 3]) {
                 Request::Producers(_) => "producers, ticket",
                 Request::ProducerId => "producer id, ticket",
                 Request::Control(_) => "control, ticket",
+                Request::Group { .. } => "group, ticket",
                 Request::Measurements => "measurements, ticket",
             };
             (what, [ticket.number as i64, i64::from(ticket.core.0), 0])

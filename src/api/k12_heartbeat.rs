@@ -1,0 +1,61 @@
+//! Heartbeat (key 12), versions 0 to 4.
+//!
+//! | version | what it added |
+//! |---|---|
+//! | 1 | throttle time |
+//! | 3 | group instance id (KIP-345) |
+//! | 4 | flexible |
+//!
+//! Truth: apache/kafka `GroupMetadataManager.classicGroupHeartbeat`.
+
+use crate::group::{Body, Reply};
+use crate::net::Started;
+use crate::protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
+
+use super::connection::Connection;
+use super::incoming::{Incoming, Refused};
+use super::service::Service;
+use super::{Api, groups};
+
+/// What is served.
+pub(crate) const VERSIONS: ApiVersions = ApiVersions::of(ApiKey::Heartbeat);
+
+/// This API.
+pub(crate) const API: Api = Api {
+    versions: VERSIONS,
+    start,
+};
+
+fn start(
+    service: &Service,
+    connection: &mut Connection,
+    incoming: Incoming,
+) -> Result<Started, Refused> {
+    let request: HeartbeatRequest = incoming.decode()?;
+    let group = request.group_id.to_string();
+    let body = Body::Heartbeat(request);
+    let asked = groups::ask(service, connection, &incoming, &group, body);
+    Ok(groups::one(incoming, asked, reply))
+}
+
+fn reply(answer: Result<Reply, ErrorCode>) -> HeartbeatResponse {
+    match answer {
+        Ok(Reply::Heartbeat(response)) => response,
+        Ok(other) => panic!("a heartbeat was answered with {other:?}"),
+        Err(error) => HeartbeatResponse::default().with_error_code(error.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::encodes_in_every_version;
+
+    #[test]
+    fn a_coordinator_that_is_not_here_is_told_in_every_version() {
+        let response = reply(Err(ErrorCode::NotCoordinator));
+        assert_eq!(response.error_code, 16);
+        encodes_in_every_version(VERSIONS, &response);
+    }
+}
