@@ -108,7 +108,13 @@ fn entries(
     let resource = Resource::from_kafka(kind, name)
         .ok_or_else(|| invalid(format!("Unsupported resource: type {kind}, name {name:?}.")))?;
     describe(&resource, layers).ok_or_else(|| match &resource {
-        Resource::Topic(name) => control::plain(unknown(name)),
+        // Kafka leaves the words to the client here (`ConfigHelper`).
+        Resource::Topic(name) => match unknown(name) {
+            ErrorCode::UnknownTopicOrPartition => {
+                controller::Refused::new(ErrorCode::UnknownTopicOrPartition, "")
+            }
+            error => control::plain(error),
+        },
         Resource::Broker(_) | Resource::BrokerDefault => invalid(wrong_broker(broker, name)),
     })
 }

@@ -84,7 +84,6 @@ pub(super) static TABLE: &[Definition] = &[
     string("log.message.timestamp.type", "CreateTime", TIMESTAMPS, "message.timestamp.type of topics that do not say.").cluster_wide(),
     long("log.message.timestamp.before.max.ms", LONG_MAX, FROM_0, "message.timestamp.before.max.ms of topics that do not say.").cluster_wide(),
     long("log.message.timestamp.after.max.ms", "3600000", FROM_0, "message.timestamp.after.max.ms of topics that do not say.").cluster_wide(),
-    boolean("log.message.downconversion.enable", "true", "message.downconversion.enable of topics that do not say.").cluster_wide().inert(),
     unset("create.topic.policy.class.name", Kind::Class, ANY, "The Java class that may refuse new topics.").inert(),
     unset("alter.config.policy.class.name", Kind::Class, ANY, "The Java class that may refuse changed configs.").inert(),
     long("log.dir.failure.timeout.ms", "30000", FROM_1, "How long a failed data directory may stay unreported, in milliseconds.").inert(),

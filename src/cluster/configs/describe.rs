@@ -136,14 +136,12 @@ impl<'a> Layers<'a> {
         let set = overrides.and_then(|configs| configs.get(row.name));
         let own = set.map(|value| synonym(row.name, value, Source::Topic, row));
         let mut synonyms: Vec<Synonym> = own.into_iter().collect();
-        for twin in row.twins {
-            let places = self.places(twin.name).into_iter();
+        for (rank, twin) in row.twins.iter().enumerate() {
+            // As in Kafka, only the strongest broker config behind it shows its default: those in
+            // other units, and topic configs without one, show none (`ConfigHelper`).
+            let shown = |place: &(Source, &str)| rank == 0 || place.0 != Source::Default;
+            let places = self.places(twin.name).into_iter().filter(shown);
             synonyms.extend(places.map(|(source, value)| synonym(twin.name, value, source, row)));
-        }
-        if row.twins.is_empty()
-            && let Some(default) = row.default
-        {
-            synonyms.push(synonym(row.name, default, Source::Default, row));
         }
         let (value, source) = match set {
             Some(value) => (Some(value.clone()), Source::Topic),

