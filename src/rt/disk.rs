@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use io_uring::opcode;
@@ -57,6 +58,11 @@ impl DataDirectory {
         ))
     }
 }
+
+/// How long an open waits for a descriptor before it fails.
+const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often it looks.
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Bounds of one shard's disk work.
 #[derive(Clone, Copy, Debug)]
@@ -373,7 +379,22 @@ impl Inside {
         self.open_at(path, flags).await
     }
 
+    /// A lack of descriptors is waited out for [`DESCRIPTORS_WAIT_MAX`]: operations in flight give
+    /// theirs back, and nothing has been written yet that could be lost.
     async fn open_at(&self, path: CString, flags: libc::c_int) -> io::Result<OwnedFd> {
+        let deadline = super::clock::mono().after(DESCRIPTORS_WAIT_MAX);
+        loop {
+            match self.try_open_at(path.clone(), flags).await {
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+                        && super::clock::mono() < deadline => {}
+                other => return other,
+            }
+            super::timer::sleep(DESCRIPTORS_PAUSE).await;
+        }
+    }
+
+    async fn try_open_at(&self, path: CString, flags: libc::c_int) -> io::Result<OwnedFd> {
         let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr());
         let entry = open.flags(flags | libc::O_CLOEXEC).mode(0o644).build();
         // SAFETY: the path is on the heap and kept.
