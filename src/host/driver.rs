@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::base::{BrokerId, CoreId, DiskDone, DiskOp, FilePath, Mono, Now, TopicPartition};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
-use crate::log::{Fault, Slice};
+use crate::log::{Abandoned, Compacted, Fault, Slice};
 use crate::net::Descriptor;
 use crate::obs::{CoreSnapshot, DiskVerb, Measurements};
 use crate::partition::Refusal;
@@ -429,6 +429,9 @@ impl Host {
             let what = self.name_of(partition);
             let _ = self.0.status.send(Status::Fault { what, fault });
         }
+        for (partition, outcome) in effects.compactions {
+            tell_compaction(&self.name_of(Some(partition)), outcome);
+        }
         if effects.ready {
             let _ = self.0.status.send(Status::Ready(self.0.id));
         }
@@ -541,6 +544,36 @@ impl Host {
             }
         }
         (reply, files)
+    }
+}
+
+/// One line for each round of compaction, as Kafka logs them.
+fn tell_compaction(log: &str, outcome: Result<Compacted, Abandoned>) {
+    match outcome {
+        Ok(done) => {
+            let seconds = done.took.as_secs_f64();
+            let moved = done.mapped_bytes + done.bytes_before + done.bytes_after;
+            tracing::info!(
+                log,
+                from = done.from.0,
+                to = done.to.0,
+                bytes_before = done.bytes_before,
+                bytes_after = done.bytes_after,
+                records_before = done.records_before,
+                records_after = done.records_after,
+                segments_before = done.segments_before,
+                segments_after = done.segments_after,
+                key_table_percent = done.keys_percent,
+                seconds = format_args!("{seconds:.3}"),
+                mib_per_second =
+                    format_args!("{:.1}", moved as f64 / seconds.max(1e-9) / 1_048_576.0),
+                "compacted"
+            );
+        }
+        Err(Abandoned::Changed) => tracing::debug!(log, "a compaction was given up"),
+        Err(why @ (Abandoned::NoSpace | Abandoned::DiskFault | Abandoned::Unreadable)) => {
+            tracing::warn!(log, ?why, "a compaction was given up");
+        }
     }
 }
 

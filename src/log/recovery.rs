@@ -19,6 +19,7 @@ use crate::base::{
 use crate::record::{self, BatchHeader};
 
 use super::checkpoint::{self, Checkpoint, Sealed};
+use super::compaction::{self, Restore};
 use super::epochs::Epochs;
 use super::face::{Event, Fault};
 use super::index::Index;
@@ -51,6 +52,7 @@ pub(super) struct Recovery {
     entries: Option<Vec<DirectoryEntry>>,
     topic: Option<Option<TopicId>>,
     checkpoint: Option<Option<Checkpoint>>,
+    restore: Restore,
     /// Operations to wait for before the next step.
     settling: usize,
     phase: Phase,
@@ -141,6 +143,14 @@ impl Log {
                     return self.survey(recovery, out, events);
                 }
             }
+            OpenStep::Compaction => {
+                if let Some(entries) = self.restore_further(&mut recovery.restore, result, out)? {
+                    if recovery.restore == Restore::Done {
+                        recovery.entries = Some(entries);
+                    }
+                    return self.survey(recovery, out, events);
+                }
+            }
             OpenStep::Settle => {
                 result.map_err(Fault::Disk)?;
                 recovery.settling -= 1;
@@ -199,6 +209,12 @@ impl Log {
                 }
             }
         }
+        let stored = recovery.checkpoint.take().flatten();
+        if !self.is_restored(&mut recovery.restore, &entries, stored.as_ref(), out) {
+            recovery.entries = Some(entries);
+            recovery.checkpoint = Some(stored);
+            return Ok(false);
+        }
         self.sweep(&entries, out);
         let mut files: BTreeMap<Offset, u64> = entries
             .iter()
@@ -206,7 +222,6 @@ impl Log {
             .filter_map(|entry| Some((base_of(&entry.name)?, entry.size)))
             .collect();
         self.segments.clear();
-        let stored = recovery.checkpoint.take().flatten();
         match stored {
             Some(stored) => self.believe(recovery, &stored, &mut files, out, events)?,
             None => self.start = files.keys().next().copied().unwrap_or_default(),
@@ -240,8 +255,11 @@ impl Log {
             let base = base_of(name).filter(|_| name.ends_with(".index"));
             base.is_some_and(|base| !names.contains(file_name(base).as_str()))
         };
-        let left_over =
-            |name: &str| name.ends_with(".tmp") || name.ends_with(".deleted") || orphan(name);
+        let unfinished =
+            |name: &str| name.ends_with(compaction::UNFINISHED) || compaction::is_swap(name);
+        let left_over = |name: &str| {
+            name.ends_with(".tmp") || name.ends_with(".deleted") || unfinished(name) || orphan(name)
+        };
         for entry in entries
             .iter()
             .filter(|entry| !entry.is_directory && left_over(&entry.name))
@@ -442,7 +460,7 @@ impl Log {
     ) -> Result<bool, Fault> {
         let found = recovery.scans.front().expect("a segment is being scanned");
         let (base, size) = (found.base, found.size);
-        let gaps = self.options.compact && recovery.scans.len() > 1;
+        let gaps = (self.options.compact || self.compaction.noted) && recovery.scans.len() > 1;
         let largest = (self.options.batch_bytes_max as usize).max(BATCH_BYTES_MAX);
         loop {
             let walk = recovery.walk.as_mut().expect("a scan has its walk");
@@ -671,7 +689,11 @@ impl Log {
         self.durable = self.end;
         self.committed = self.end;
         self.written_end = self.end;
-        self.tail.checkpoint_wanted = recovery.scanned >= CHECKPOINT_BYTES;
+        let active = self.segments.last().map(|active| active.base);
+        // What the checkpoint does not count as full is not compacted.
+        let uncounted =
+            self.options.compact && active.is_some_and(|base| base > self.keeper.mark.active);
+        self.tail.checkpoint_wanted = uncounted || recovery.scanned >= CHECKPOINT_BYTES;
         let (clean, bytes_scanned) = (recovery.clean, recovery.scanned);
         events.push(Event::Ready {
             clean,
@@ -758,7 +780,8 @@ impl Recovery {
                 OpenStep::Settle
                 | OpenStep::Scan { .. }
                 | OpenStep::Search { .. }
-                | OpenStep::Tail { .. },
+                | OpenStep::Tail { .. }
+                | OpenStep::Compaction,
                 _,
             ) => {}
         }

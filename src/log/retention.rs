@@ -55,7 +55,9 @@ impl Log {
             .windows(2)
             .take_while(|pair| pair[1].base <= self.start);
         let gone = whole
-            .take_while(|pair| pair[0].stage == FileStage::Sealed)
+            .take_while(|pair| {
+                pair[0].stage == FileStage::Sealed && !self.is_swapping(pair[0].base)
+            })
             .count();
         for segment in self.segments.drain(..gone) {
             self.cache.forget(segment.base);
@@ -171,6 +173,7 @@ impl Log {
             return;
         }
         self.stage = Stage::Deleting;
+        self.give_up_round(&mut Vec::new());
         self.tail.abandon();
         self.recovery = None;
         self.delete_when_quiet(out);
@@ -179,6 +182,9 @@ impl Log {
     /// Renames the directory once no write is in flight in it.
     pub(super) fn delete_when_quiet(&mut self, out: &mut Vec<DiskOp>) {
         if self.stage != Stage::Deleting || self.tail.is_flying() || self.keeper.is_writing() {
+            return;
+        }
+        if self.compaction.is_flying() {
             return;
         }
         if !self.setup.settled() || self.segments.iter().any(|segment| segment.is_settling()) {

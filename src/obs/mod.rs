@@ -6,6 +6,7 @@
 //! allocates. Knows no clock (durations are told), no names of APIs and errors (numbers stay
 //! numbers), no text format, no network. There is nothing global.
 
+mod cleaner;
 mod flow;
 mod histogram;
 mod machine;
@@ -14,6 +15,7 @@ mod sample;
 mod snapshot;
 mod storage;
 
+pub use cleaner::Cleaner;
 pub use flow::{Fetch, FetchStage, Produce, ProduceStage};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use machine::{Memory, Mesh, Network, Turns};
@@ -44,6 +46,8 @@ pub struct Measurements {
     pub cache: Cache,
     /// Segments, recovery and faults.
     pub logs: Logs,
+    /// Compaction.
+    pub cleaner: Cleaner,
     /// Partitions and groups on the core now.
     pub holdings: Holdings,
     /// Messages between cores.
@@ -66,6 +70,7 @@ impl Measurements {
             disk: Disk::default(),
             cache: Cache::default(),
             logs: Logs::default(),
+            cleaner: Cleaner::default(),
             holdings: Holdings::default(),
             mesh: Mesh::default(),
             turns: Turns::default(),
@@ -84,6 +89,7 @@ impl Measurements {
         self.disk.visit(&mut walk);
         self.cache.visit(&mut walk);
         self.logs.visit(&mut walk);
+        self.cleaner.visit(&mut walk);
         self.holdings.visit(&mut walk);
         self.mesh.visit(&mut walk);
         self.turns.visit(&mut walk);

@@ -5,6 +5,7 @@
 //! watermark <= log end; the high watermark never falls; an append is answered once, in order of
 //! offset, and only when the high watermark has passed it.
 
+mod compaction;
 mod producers;
 mod refusal;
 
@@ -22,6 +23,7 @@ use crate::base::{
 use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
 use crate::record::{self, BatchHeader, Rules, Scratch};
 
+pub use compaction::CompactionLimits;
 pub use producers::{BATCHES_RETAINED, BatchMemory, ProducerState, Producers, Verdict};
 pub use refusal::Refusal;
 
@@ -82,6 +84,8 @@ pub enum Event {
     Moved,
     /// A range asked for with [`Partition::fill`] is in memory.
     Filled,
+    /// The round of compaction can go on: call [`Partition::compact`].
+    CompactionDue,
     /// The log start offset is durable.
     StartOffsetDurable(Offset),
     /// The partition is closed.
@@ -379,6 +383,7 @@ impl Partition {
                 }
                 log::Event::Committed => self.commit(events),
                 log::Event::Filled => events.push(Event::Filled),
+                log::Event::CompactionDue => events.push(Event::CompactionDue),
                 log::Event::CheckpointWanted => {
                     self.log.checkpoint(self.producers.snapshot(), out);
                 }

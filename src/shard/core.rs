@@ -13,6 +13,7 @@ use crate::partition::{Event as PartitionEvent, Partition, Token};
 use crate::record::Scratch;
 
 use super::appends::Appends;
+use super::cleaning::Cleaning;
 use super::coordinators::{self, Coordinators};
 use super::lifecycle::Lifecycle;
 use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
@@ -41,6 +42,8 @@ pub(super) enum Timer {
     Job(u64),
     /// Retention is due.
     Retention,
+    /// The cleaner has something to do, or looks for it.
+    Cleaning,
     /// The expiry of silent producers is due.
     ProducerExpiry,
 }
@@ -86,6 +89,9 @@ pub struct Core {
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
     pub(super) measurements: Measurements,
+    pub(super) cleaning: Cleaning,
+    /// Memory that the keys of a log under compaction take: less is left for the cache.
+    pub(super) key_bytes: usize,
     cache_bytes: usize,
     cache_hand: u32,
     partition_events: Vec<PartitionEvent>,
@@ -144,6 +150,8 @@ impl Core {
             metadata,
             timers: Timers::default(),
             scratch: Scratch::new(),
+            cleaning: Cleaning::new(setup.seed, now),
+            key_bytes: 0,
             cache_bytes: 0,
             cache_hand: 0,
             partition_events: Vec::new(),
@@ -236,7 +244,7 @@ impl Core {
                 self.group(now, ticket, partition, request, effects);
             }
             Request::Measurements => {
-                let snapshot = Box::new(self.measure());
+                let snapshot = Box::new(self.measure(now));
                 effects
                     .replies
                     .push((ticket, Reply::Measurements(snapshot)));
@@ -294,6 +302,7 @@ impl Core {
                 Timer::Loading => self.load_more(now, effects),
                 Timer::Job(number) => self.run_again(now, number, effects),
                 Timer::Retention => self.retain(now, effects),
+                Timer::Cleaning => self.clean(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
             }
         }
@@ -317,6 +326,7 @@ impl Core {
         let expiry = self.settings.producer_id_expiration_check_interval_ms;
         self.timers
             .set(Timer::ProducerExpiry, now.mono.after_ms(expiry));
+        self.clean_later(now);
     }
 
     fn retain(&mut self, now: Now, effects: &mut Effects) {
@@ -378,6 +388,7 @@ impl Core {
                 PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
                 PartitionEvent::Failed(token) => self.settled(now, slot, token, false, effects),
                 PartitionEvent::Moved | PartitionEvent::Filled => moved = true,
+                PartitionEvent::CompactionDue => self.cleaning_due(now, slot),
                 PartitionEvent::StartOffsetDurable(offset) => {
                     self.start_offset_durable(slot, offset, effects);
                 }
@@ -477,11 +488,12 @@ impl Core {
     fn trim_cache(&mut self) {
         let slots = self.partitions.slots.len() as u32;
         let mut visited = 0;
-        while self.cache_bytes > self.setup.cache_bytes_max && visited < slots {
+        let limit = self.setup.cache_bytes_max.saturating_sub(self.key_bytes);
+        while self.cache_bytes > limit && visited < slots {
             let slot = Slot(self.cache_hand % slots.max(1));
             self.cache_hand = self.cache_hand.wrapping_add(1);
             visited += 1;
-            let excess = self.cache_bytes - self.setup.cache_bytes_max;
+            let excess = self.cache_bytes - limit;
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess);
                 self.cache_bytes = self.cache_bytes.saturating_sub(evicted);
@@ -507,7 +519,7 @@ impl Core {
         described.collect()
     }
 
-    fn measure(&mut self) -> crate::obs::CoreSnapshot {
+    fn measure(&mut self, now: Now) -> crate::obs::CoreSnapshot {
         let holdings = &mut self.measurements.holdings;
         let all = || {
             self.by_id
@@ -520,8 +532,14 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
+        let uncleanable = all().filter(|partition| partition.is_uncleanable()).count() as u64;
         (holdings.groups, holdings.group_members) = self.coordinators.count();
         self.measurements.cache.bytes = self.cache_bytes as u64;
+        let cleaner = &mut self.measurements.cleaner;
+        cleaner.dirty_percent_max = self.cleaning.dirty_percent_max;
+        cleaner.overdue_max = self.cleaning.overdue_max;
+        cleaner.since_last_run = now.mono.since(self.cleaning.last_run);
+        cleaner.uncleanable = uncleanable;
         self.measurements.snapshot()
     }
 

@@ -329,10 +329,15 @@ impl Core {
             }
             _ => 0,
         };
+        // What is never rolled is never compacted (apache/kafka `LogConfig.maxSegmentMs`).
+        let segment_ms = match topic.cleanup_policy.compact && topic.max_compaction_lag_ms > 0 {
+            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+            false => topic.segment_ms,
+        };
         Settings {
             log: log::Options {
                 segment_bytes: topic.segment_bytes,
-                segment_ms: topic.segment_ms,
+                segment_ms,
                 segment_jitter_ms: jitter,
                 index_interval_bytes: topic.index_interval_bytes,
                 flush_messages: topic.flush_messages,
@@ -340,6 +345,11 @@ impl Core {
                 retention_ms: topic.retention_ms,
                 retention_bytes: topic.retention_bytes,
                 file_delete_delay_ms: topic.file_delete_delay_ms,
+                compact: topic.cleanup_policy.compact,
+                dirty_ratio_min: topic.min_cleanable_dirty_ratio,
+                compaction_lag_min_ms: topic.min_compaction_lag_ms,
+                compaction_lag_max_ms: topic.max_compaction_lag_ms,
+                delete_retention_ms: topic.delete_retention_ms,
                 ..log::Options::default()
             },
             rules: Rules {

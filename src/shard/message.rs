@@ -11,7 +11,7 @@ use crate::base::{
 };
 use crate::cluster::{Image, Record};
 use crate::group;
-use crate::log::{Fault, Slice};
+use crate::log::{Abandoned, Compacted, Fault, Slice};
 use crate::obs::CoreSnapshot;
 use crate::partition::Refusal;
 use crate::protocol::ErrorCode;
@@ -314,6 +314,8 @@ pub struct Effects {
     pub peers: Vec<(CoreId, PeerMessage)>,
     /// Logs that were fenced, for the operator. `None`: the metadata log.
     pub faults: Vec<(Option<TopicPartition>, Fault)>,
+    /// Rounds of compaction that are over, for the operator.
+    pub compactions: Vec<(TopicPartition, Result<Compacted, Abandoned>)>,
     /// This core has opened all its partitions. Set once.
     pub ready: bool,
     /// Everything is closed. Set once, after [`Event::Stop`].

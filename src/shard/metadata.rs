@@ -322,6 +322,8 @@ impl Core {
                     self.replay_metadata(effects);
                 }
                 log::Event::Filled => self.replay_metadata(effects),
+                // The metadata log is never compacted: nobody begins a round.
+                log::Event::CompactionDue => {}
                 log::Event::Committed => self.metadata_committed(now, effects),
                 log::Event::CheckpointWanted => {
                     metadata

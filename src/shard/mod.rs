@@ -4,6 +4,7 @@
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
 mod appends;
+mod cleaning;
 mod coordinator_load;
 mod coordinators;
 mod core;

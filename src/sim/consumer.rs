@@ -154,13 +154,15 @@ impl Consumer {
                 for slice in slices {
                     match slice {
                         Slice::Memory(part) => bytes.extend_from_slice(part),
-                        Slice::File { file, at, len } => match files.get(file).copied().flatten() {
-                            Some(inode) => {
-                                bytes.extend(world.disk.content(inode).read(*at, *len));
+                        Slice::File { file, at, len, .. } => {
+                            match files.get(file).copied().flatten() {
+                                Some(inode) => {
+                                    bytes.extend(world.disk.content(inode).read(*at, *len));
+                                }
+                                // The host refuses the read then; the client asks again.
+                                None => return Ok(()),
                             }
-                            // The host refuses the read then; the client asks again.
-                            None => return Ok(()),
-                        },
+                        }
                     }
                 }
                 self.take(world, asked, &bytes, result)
