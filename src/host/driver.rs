@@ -11,10 +11,12 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::base::{BrokerId, CoreId, DiskDone, DiskOp, FilePath, Mono, Now, TopicPartition};
+use crate::base::{
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, FaultKind, FilePath, Mono, Now, TopicPartition,
+};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
-use crate::log::{Abandoned, Compacted, Fault, Slice};
+use crate::log::{Abandoned, Compacted, Fault, Slice, settled_name};
 use crate::net::Descriptor;
 use crate::obs::{CoreSnapshot, DiskVerb, Measurements};
 use crate::partition::Refusal;
@@ -529,12 +531,23 @@ impl Host {
         }
     }
 
+    /// Opens a file; one that a compaction has given its final name meanwhile, by that one.
+    async fn open_file(&self, path: &FilePath) -> Result<Arc<File>, DiskFault> {
+        match self.0.disk.open_file(path).await {
+            Err(fault) if fault.kind == FaultKind::NotFound => match settled_name(path) {
+                Some(settled) => self.0.disk.open_file(&settled).await,
+                None => Err(fault),
+            },
+            other => other,
+        }
+    }
+
     /// Opens the files of a read's slices here, on the core that owns them: what they are renamed
     /// to or replaced by later, the reader keeps the ones it was told of.
     async fn open_files(&self, mut reply: Reply, paths: Vec<FilePath>) -> (Reply, Vec<Arc<File>>) {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            match self.0.disk.open_file(&path).await {
+            match self.open_file(&path).await {
                 Ok(file) => files.push(file),
                 Err(fault) => {
                     tracing::warn!(%fault, "a read is refused");

@@ -52,6 +52,7 @@ mod tests;
 
 pub use compaction::{
     Abandoned, AbortedTransaction, Assignment, Compacted, Dirtiness, LastBatch, Progress,
+    settled_name,
 };
 pub use face::{
     AppendRefused, Appended, Event, Fault, FileRange, Hold, Lookup, Options, Read, Slice,

@@ -8,6 +8,7 @@ use crate::cluster::{ControlReply, ControlRequest};
 use crate::partition::Refusal;
 use crate::shard::{FoundOffset, OffsetQuery, OffsetSpec, Reply, Request};
 
+use super::compacted;
 use super::world::{Happening, World};
 
 /// Names of topics; few, so that they are used again.
@@ -114,6 +115,15 @@ impl Admin {
         if !world.prng.one_in(3) {
             set("internal.segment.bytes", 4000 + world.prng.below(60_000));
         }
+        if world.prng.one_in(3) {
+            let compacted = compacted::topic_configs(&mut world.prng);
+            configs.retain(|(name, _)| name != "internal.segment.bytes");
+            let named = |(name, value): (&str, String)| (name.to_owned(), Some(value));
+            configs.extend(compacted.into_iter().map(named));
+        }
+        let mut set = |name: &str, value: u64| {
+            configs.push((name.to_owned(), Some(value.to_string())));
+        };
         set("index.interval.bytes", world.prng.below(4096));
         set("file.delete.delay.ms", world.prng.below(20));
         let request = ControlRequest::CreateTopics {
@@ -241,16 +251,20 @@ fn check(
     known: Offset,
     found: FoundOffset,
 ) -> Result<(), String> {
+    let image = world.image(CoreId(0));
+    let whole = compacted::retention_of(&image, partition).is_none();
     let history = world.model.history(partition);
     let offset = found.offset;
     let result = match spec {
         OffsetSpec::Latest if offset < known => Err(format!("latest is {offset} below {known}")),
-        OffsetSpec::AtOrAfter(wanted) => {
+        // Of a compacted log, what was read once may be gone.
+        OffsetSpec::AtOrAfter(wanted) if whole => {
             let found = (offset.0 >= 0).then_some(offset);
             history.check_timestamp(wanted, known, found)
         }
         OffsetSpec::Earliest
         | OffsetSpec::Latest
+        | OffsetSpec::AtOrAfter(_)
         | OffsetSpec::MaxTimestamp
         | OffsetSpec::LatestTiered => Ok(()),
     };

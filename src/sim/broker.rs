@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::base::{BrokerId, CoreId, FilePath, Mono, Now, Pool, Prng, TopicId, Wall};
 use crate::cluster::Image;
-use crate::cluster::configs::StaticConfigs;
 use crate::cluster::records::{Endpoint, RegisterBroker};
 use crate::log::{Fault, Slice};
 use crate::shard::{Core, Effects, Event, Reply, Setup, Ticket};
 
+use super::compacted;
 use super::files::Inode;
 use super::invariants::DISK_OPERATIONS_MAX;
 use super::plan::Canary;
@@ -54,6 +54,7 @@ impl World {
     pub(super) fn start_broker(&mut self, cores: u16, pool: &Pool) -> Result<(), String> {
         self.broker = Broker::default();
         let now = self.now();
+        let configs = Arc::new(compacted::broker_configs(&mut self.prng));
         for core in 0..cores {
             let setup = Setup {
                 core: CoreId(core),
@@ -62,7 +63,7 @@ impl World {
                 disks: self.plan.disks,
                 pool: pool.clone(),
                 cache_bytes_max: self.cache_bytes_max,
-                static_configs: Arc::new(StaticConfigs::new()),
+                static_configs: configs.clone(),
                 registration: registration(&mut self.prng),
                 seed: self.prng.next_u64(),
             };

@@ -10,6 +10,7 @@ use crate::record::{Batches, Scratch};
 use crate::shard::{Event, ReadQuery, ReadRequest, ReadResult, Reply, Request};
 
 use super::broker::Answer;
+use super::compacted;
 use super::world::{Happening, World};
 
 /// The most that one of our batches unpacks to.
@@ -70,6 +71,7 @@ impl Consumer {
                 let next = wanted.front().copied();
                 if self.at.is_none_or(|(partition, _)| Some(partition) != next) {
                     self.at = next.map(|partition| (partition, Offset(0)));
+                    next.inspect(|id| world.model.compacted.audit(*id));
                 }
             } else if self.at.is_none() || world.prng.one_in(15) {
                 let partition = world.some_partition(self.home);
@@ -228,6 +230,12 @@ impl Consumer {
             && next >= result.high_watermark
         {
             wanted.pop_front();
+            let image = world.image(self.home);
+            if let Some(retention) = compacted::retention_of(&image, partition) {
+                let range = (result.log_start_offset, result.high_watermark);
+                let times = (world.now().wall.0, retention);
+                world.model.check_compacted(partition, range, times)?;
+            }
         } else if bytes.is_empty() && self.audit.is_some() && from < result.high_watermark {
             return Err(format!(
                 "{partition:?}: nothing at {from}, below the high watermark"
@@ -244,6 +252,8 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
     } = asked;
     let mut next = from;
     let mut scratch = Scratch::new();
+    let image = world.image(crate::base::CoreId(0));
+    let gaps = compacted::retention_of(&image, partition).is_some();
     for (index, batch) in Batches::new(bytes).enumerate() {
         let wrong = |why: &dyn std::fmt::Display| {
             format!("{partition:?} from {from}, batch {index}: {why}")
@@ -255,7 +265,7 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
             header.base_offset <= next
         } else {
             header.base_offset == next
-        };
+        } || (gaps && header.base_offset > next);
         if !begins_right || header.last_offset() < next {
             return Err(wrong(&format!(
                 "{} to {}",
@@ -274,7 +284,11 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
             .map_err(|why| wrong(&why))?;
         for record in records {
             let record = record.map_err(|why| wrong(&why))?;
-            let number = record.value.and_then(|value| value.first_chunk::<8>());
+            let marked = record.headers.clone().find_map(|(_, value)| value);
+            let number = record
+                .value
+                .or(marked)
+                .and_then(|value| value.first_chunk::<8>());
             let number = number.ok_or_else(|| wrong(&"a record without a number"))?;
             let number = u64::from_be_bytes(*number);
             world

@@ -17,6 +17,7 @@
 
 mod admin;
 mod broker;
+mod compacted;
 mod consumer;
 mod disk;
 mod files;

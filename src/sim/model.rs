@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Offset, ProducerId, TopicId, TopicPartition};
 
+use super::compacted::Compacted;
+
 /// The number of a record, unique in its run: what its value says.
 pub(super) type RecordNumber = u64;
 
@@ -129,6 +131,8 @@ pub(super) struct Model {
     sent: BTreeMap<RecordNumber, TopicPartition>,
     next_record: RecordNumber,
     producer_ids: BTreeSet<ProducerId>,
+    /// Records of compacted topics.
+    pub(super) compacted: Compacted,
     /// Topics whose creation was answered, and how many partitions they have at least.
     exist: BTreeMap<TopicId, usize>,
     /// Topics whose deletion was asked for.
@@ -195,7 +199,21 @@ impl Model {
         if let Some(fact) = history.committed.get_mut(&offset.0) {
             fact.timestamp = Some(timestamp);
         }
+        self.compacted.read(id, offset);
         Ok(())
+    }
+
+    /// What is known to be committed in a part of a partition: offsets and records.
+    pub(super) fn committed(
+        &self,
+        id: TopicPartition,
+        from: Offset,
+        to: Offset,
+    ) -> Vec<(i64, RecordNumber)> {
+        let history = self.histories.get(&id).into_iter();
+        let range = from.0..to.0.max(from.0);
+        let facts = history.flat_map(|history| history.committed.range(range.clone()));
+        facts.map(|(offset, fact)| (*offset, fact.record)).collect()
     }
 
     /// A producer id was given.

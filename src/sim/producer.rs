@@ -11,6 +11,7 @@ use crate::partition::Refusal;
 use crate::record::{BatchBuilder, Codec};
 use crate::shard::{AppendRequest, Reply, Request};
 
+use super::compacted;
 use super::model::RecordNumber;
 use super::world::{Happening, World};
 
@@ -164,11 +165,22 @@ impl Producer {
             builder = builder.producer(id, ProducerEpoch(0), *next);
             *next = next.plus(count as i32);
         }
+        let image = world.image(self.home);
+        let keyed = compacted::retention_of(&image, target).is_some();
         for record in first..first + count {
             let padding = if world.prng.one_in(10) { 3000 } else { 120 };
             let mut value = record.to_be_bytes().to_vec();
             value.resize(8 + world.prng.below(padding) as usize, record as u8);
-            builder.append(world.now().wall.0, None, Some(&value), &[]);
+            let now_ms = world.now().wall.0;
+            if !keyed {
+                builder.append(now_ms, None, Some(&value), &[]);
+                continue;
+            }
+            let chosen = compacted::choose(&mut world.prng, now_ms);
+            world.model.compacted.sent(record, chosen);
+            let (key, number) = (chosen.key.to_be_bytes(), record.to_be_bytes());
+            let value = (!chosen.tombstone).then_some(&value[..]);
+            builder.append(now_ms, Some(&key), value, &[(b"n", Some(&number))]);
         }
         self.marks += 1;
         let sure = self.batches.is_empty();

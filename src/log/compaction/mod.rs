@@ -56,6 +56,7 @@ use super::{Log, Stage};
 
 pub use filter::LastBatch;
 pub use plan::Dirtiness;
+pub use swap::settled_name;
 pub use transactions::AbortedTransaction;
 
 pub(super) use note::NAME as NOTE;

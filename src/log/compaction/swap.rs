@@ -27,6 +27,12 @@ pub(super) fn swap_range(name: &str) -> Option<(Offset, Offset)> {
     Some((number(base)?, number(end)?))
 }
 
+/// The name that a swap file gets in the end: the contents are the same.
+pub fn settled_name(file: &FilePath) -> Option<FilePath> {
+    let (base, _) = swap_range(file.name())?;
+    Some(file.parent().join(&file_name(base)))
+}
+
 /// True for the name of a swap file.
 pub(in crate::log) fn is_swap(name: &str) -> bool {
     swap_range(name).is_some()
