@@ -50,7 +50,7 @@ pub(super) fn topic_configs(prng: &mut Prng) -> Vec<(&'static str, String)> {
         ("delete.retention.ms", prng.below(60).to_string()),
         (
             "internal.segment.bytes",
-            (2000 + prng.below(8000)).to_string(),
+            (1500 + prng.below(4000)).to_string(),
         ),
     ];
     if prng.one_in(4) {

@@ -40,6 +40,8 @@ pub(super) struct Producer {
     id: Option<ProducerId>,
     asking: bool,
     target: Option<TopicPartition>,
+    /// The target's topic is compacted.
+    keyed: bool,
     /// The next sequence, by partition.
     sequences: BTreeMap<TopicPartition, Sequence>,
     batches: VecDeque<Outgoing>,
@@ -63,6 +65,7 @@ impl Producer {
             id: None,
             asking: false,
             target: None,
+            keyed: false,
             sequences: BTreeMap::new(),
             batches: VecDeque::new(),
             failing: false,
@@ -145,6 +148,8 @@ impl Producer {
         }
         if lost || self.target.is_none() || (self.batches.is_empty() && world.prng.one_in(20)) {
             self.target = world.some_partition(self.home);
+            let retention = |id| compacted::retention_of(&image, id);
+            self.keyed = self.target.and_then(retention).is_some();
             self.newest = None;
         }
         self.target.is_some()
@@ -165,17 +170,16 @@ impl Producer {
             builder = builder.producer(id, ProducerEpoch(0), *next);
             *next = next.plus(count as i32);
         }
-        let image = world.image(self.home);
-        let keyed = compacted::retention_of(&image, target).is_some();
         for record in first..first + count {
             let padding = if world.prng.one_in(10) { 3000 } else { 120 };
             let mut value = record.to_be_bytes().to_vec();
             value.resize(8 + world.prng.below(padding) as usize, record as u8);
             let now_ms = world.now().wall.0;
-            if !keyed {
+            if !self.keyed {
                 builder.append(now_ms, None, Some(&value), &[]);
                 continue;
             }
+            value.truncate(300);
             let chosen = compacted::choose(&mut world.prng, now_ms);
             world.model.compacted.sent(record, chosen);
             let (key, number) = (chosen.key.to_be_bytes(), record.to_be_bytes());

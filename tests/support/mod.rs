@@ -20,6 +20,8 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
+    /// Broker configs, as `name=value`.
+    configs: Vec<String>,
 }
 
 struct Running {
@@ -122,12 +124,26 @@ impl Broker {
         Broker::start_within(None)
     }
 
+    /// As [`Broker::start`], with these configs of the broker.
+    pub fn start_with(configs: &[(&str, &str)]) -> Broker {
+        let text = |(name, value): &(&str, &str)| format!("{name}={value}");
+        let mut broker = Broker {
+            directory: directory(),
+            running: None,
+            descriptors_max: None,
+            configs: configs.iter().map(text).collect(),
+        };
+        broker.run();
+        broker
+    }
+
     /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
     pub fn start_within(descriptors_max: Option<u32>) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
             descriptors_max,
+            configs: Vec::new(),
         };
         broker.run();
         broker
@@ -172,7 +188,10 @@ impl Broker {
     }
 
     fn command(&self) -> Command {
-        let plain = command(&self.data(), "127.0.0.1:0");
+        let mut plain = command(&self.data(), "127.0.0.1:0");
+        for config in &self.configs {
+            plain.args(["--set", config]);
+        }
         let Some(limit) = self.descriptors_max else {
             return plain;
         };
