@@ -1,7 +1,7 @@
 //! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
 //! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
 //!
-//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing` a part. The
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing`, `-- cleaner` a part. The
 //! broker has CPU 0, this process CPU 1. `CORELANE_BENCH_SECONDS` (default 4) is the length of a
 //! measurement, `CORELANE_BENCH_ROUNDS` (default 3) how often each is taken; medians are printed.
 
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use corelane::base::{Offset, PartitionIndex};
 use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use corelane::protocol::header::parse_response_header;
-use corelane::protocol::messages::create_topics_request::CreatableTopic;
+use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use corelane::protocol::messages::{CreateTopicsRequest, StrBytes, TopicName, encode_request};
 use corelane::protocol::produce::{PartitionData, ProduceRequest, ProduceResponse, TopicData};
 use corelane::protocol::{ApiKey, TopicRef};
@@ -101,12 +101,28 @@ impl Broker {
     }
 
     fn create(&self, topic: &str, partitions: i32) {
-        let topics = vec![
-            CreatableTopic::default()
-                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
-                .with_num_partitions(partitions)
-                .with_replication_factor(1),
-        ];
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        self.create_topic(topic);
+    }
+
+    /// A compacted topic of one partition.
+    fn create_compacted(&self, topic: &str) {
+        let policy = CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str("cleanup.policy"))
+            .with_value(Some(StrBytes::from_static_str("compact")));
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+            .with_configs(vec![policy]);
+        self.create_topic(topic);
+    }
+
+    fn create_topic(&self, topic: CreatableTopic) {
+        let topics = vec![topic];
         let request = CreateTopicsRequest::default()
             .with_topics(topics)
             .with_timeout_ms(10_000);
@@ -540,6 +556,111 @@ fn routing() {
     }
 }
 
+/// A batch of 1 KiB records with keys out of so many.
+fn keyed_batch(first: u64, keys: u64) -> Bytes {
+    let mut batch = BatchBuilder::new(Codec::None);
+    let value = vec![b'x'; RECORD_BYTES];
+    for index in 0..RECORDS_PER_BATCH as u64 {
+        // Every key comes round, in an order that spreads the work over the table.
+        let key = (first + index).wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys;
+        batch.append(
+            1_700_000_000_000,
+            Some(&key.to_be_bytes()),
+            Some(&value),
+            &[],
+        );
+    }
+    Bytes::from(batch.finish())
+}
+
+/// Bytes that the cleaner has read so far: of the data directory's `compaction` notes nothing can be
+/// told while it works, so the kernel's account of the process is taken.
+fn disk_bytes(broker: &Broker) -> (f64, f64) {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", broker.child.id()));
+    let text = text.expect("a running broker");
+    let field = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0.0)
+    };
+    (field("read_bytes:"), field("write_bytes:"))
+}
+
+/// A tail writer beside a cleaner on the same core: latencies without and with it, interleaved.
+fn cleaner() {
+    let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
+    let megabytes = setting("CORELANE_BENCH_MEGABYTES", 1024);
+    println!(
+        "a tail writer on the core that compacts a log of {megabytes} MB, one 1 KiB record a request"
+    );
+    let flights = [(1, 1), (8, 1)];
+    let mut p99: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; flights.len()];
+    for _ in 0..rounds {
+        for (cleans, enabled) in ["log.cleaner.enable=false", "log.cleaner.enable=true"]
+            .into_iter()
+            .enumerate()
+        {
+            for (flight, (connections, in_flight)) in flights.into_iter().enumerate() {
+                let configs = [
+                    "--set",
+                    enabled,
+                    "--set",
+                    "log.cleaner.backoff.ms=1",
+                    "--set",
+                    "log.segment.bytes=67108864",
+                    "--set",
+                    "log.cleaner.min.cleanable.ratio=0.95",
+                ];
+                let broker = Broker::start("cleaner", "0-0", &configs);
+                broker.create("tail", 1);
+                broker.create_compacted("compacted");
+                fill_keyed(&broker, "compacted", megabytes << 20);
+                let before = disk_bytes(&broker);
+                let produced = produce(&broker, "tail", 1, &small_batch(), connections, in_flight);
+                let after = disk_bytes(&broker);
+                let seconds = setting("CORELANE_BENCH_SECONDS", 4) as f64 + 0.5;
+                let name = format!(
+                    "  cleaner {}, {connections} x {in_flight}: {:.0} requests/s, disk reads {:.0} MB/s, writes {:.0} MB/s",
+                    ["off", "on "][cleans],
+                    produced.requests_a_second,
+                    (after.0 - before.0) / seconds / 1e6,
+                    (after.1 - before.1) / seconds / 1e6,
+                );
+                print_latency(&name, &produced.latency);
+                p99[flight][cleans].push(produced.latency.value_at_quantile(0.99) as f64 / 1000.0);
+            }
+        }
+    }
+    for ((connections, in_flight), [off, on]) in flights.into_iter().zip(&p99) {
+        let ratio = median(on.clone()) / median(off.clone());
+        println!(
+            "  {connections} x {in_flight}: p99 off {} us, on {} us, ratio {ratio:.2}",
+            spread(off),
+            spread(on)
+        );
+    }
+}
+
+/// Fills a topic with keyed records, 8 requests in flight.
+fn fill_keyed(broker: &Broker, topic: &str, bytes: u64) {
+    let mut client = Client::connect(broker.address);
+    let (mut sent, mut waiting, mut first) = (0, 0, 0);
+    while sent < bytes {
+        let records = keyed_batch(first, 100_000);
+        first += RECORDS_PER_BATCH as u64;
+        sent += records.len() as u64;
+        client.send(&produce_frame(topic, 0, &records));
+        waiting += 1;
+        if waiting > 8 {
+            client.receive();
+            waiting -= 1;
+        }
+    }
+    for _ in 0..waiting {
+        client.receive();
+    }
+}
+
 fn main() {
     pin(&[1]);
     let wanted: Vec<String> = std::env::args()
@@ -555,5 +676,8 @@ fn main() {
     }
     if wants("routing") {
         routing();
+    }
+    if wants("cleaner") {
+        cleaner();
     }
 }

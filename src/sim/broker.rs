@@ -181,6 +181,8 @@ impl World {
             let after = self.disk_ns();
             self.later(after, Happening::Disk(number));
         }
+        let rounds = effects.compactions.iter();
+        self.model.compacted.rounds += rounds.filter(|(_, done)| done.is_ok()).count() as u64;
         for (ticket, reply) in effects.replies {
             self.reply(from, ticket, reply);
         }

@@ -28,6 +28,8 @@ pub(super) struct Keyed {
 pub(super) struct Compacted {
     records: BTreeMap<RecordNumber, Keyed>,
     found: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    /// Rounds that came to their end.
+    pub(super) rounds: u64,
 }
 
 /// The cleaner looks often, so that it gets its turn in a short run.

@@ -63,6 +63,8 @@ pub struct Report {
     pub read_records: u64,
     /// Acknowledged records of relaxed topics that power cuts took.
     pub relaxed_records_lost: u64,
+    /// Rounds of compaction that came to their end.
+    pub compactions: u64,
     /// A hash over every event: the same seed gives the same.
     pub hash: u64,
 }
@@ -72,7 +74,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "seed {}: {} events, {} power cuts, {} kills, {} clean stops, {} disk errors, \
-             {} records acked, {} read, {} lost by relaxed topics, hash {:016x}",
+             {} records acked, {} read, {} lost by relaxed topics, {} compactions, hash {:016x}",
             self.seed,
             self.events,
             self.power_cuts,
@@ -82,6 +84,7 @@ impl fmt::Display for Report {
             self.acked_records,
             self.read_records,
             self.relaxed_records_lost,
+            self.compactions,
             self.hash
         )
     }

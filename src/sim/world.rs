@@ -424,6 +424,7 @@ impl World {
             acked_records: self.model.acked_records,
             read_records: self.model.read_records,
             relaxed_records_lost: self.model.lost_records,
+            compactions: self.model.compacted.rounds,
             hash: self.trace.hash(),
             ..self.report
         }

@@ -47,6 +47,11 @@ pub struct Broker {
 impl Broker {
     /// What the environment names: a broker that runs already, Apache Kafka, or else corelane.
     pub fn under_test() -> Result<Broker, String> {
+        Broker::under_test_with(&[])
+    }
+
+    /// As [`Broker::under_test`], with these configs besides the usual ones.
+    pub fn under_test_with(configs: &[(&str, &str)]) -> Result<Broker, String> {
         if let Ok(bootstrap) = std::env::var("CORELANE_INTEROP_BOOTSTRAP") {
             let (_, scratch) = scratch("external")?;
             return Ok(Broker {
@@ -57,13 +62,17 @@ impl Broker {
             });
         }
         match std::env::var("CORELANE_INTEROP_AGAINST").as_deref() {
-            Ok("kafka") => Broker::start(Kind::Kafka),
+            Ok("kafka") => Broker::start_with(Kind::Kafka, configs),
             Ok(other) if other != "corelane" => Err(format!("no such broker: {other}")),
-            _ => Broker::start(Kind::Corelane),
+            _ => Broker::start_with(Kind::Corelane, configs),
         }
     }
 
     pub fn start(kind: Kind) -> Result<Broker, String> {
+        Broker::start_with(kind, &[])
+    }
+
+    fn start_with(kind: Kind, configs: &[(&str, &str)]) -> Result<Broker, String> {
         let (name, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
         let log = clients::directory()
             .join("logs")
@@ -77,8 +86,8 @@ impl Broker {
             guard: None,
         };
         let mut command = match kind {
-            Kind::Corelane => corelane(&broker.scratch, port),
-            Kind::Kafka => kafka(&broker.scratch, port)?,
+            Kind::Corelane => corelane(&broker.scratch, port, configs),
+            Kind::Kafka => kafka(&broker.scratch, port, configs)?,
         };
         let mut process = command
             .stdin(Stdio::null())
@@ -165,21 +174,21 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
     Ok((name, path))
 }
 
-fn corelane(scratch: &Path, port: u16) -> Command {
+fn corelane(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command
         .arg("serve")
         .arg("--data-dir")
         .arg(scratch.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "off"]);
-    for (key, value) in CONFIGS {
+    for (key, value) in CONFIGS.iter().chain(configs) {
         command.args(["--set", &format!("{key}={value}")]);
     }
     command
 }
 
 /// One node that is broker and controller, on a freshly formatted directory.
-fn kafka(scratch: &Path, port: u16) -> Result<Command, String> {
+fn kafka(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Result<Command, String> {
     let settings = scratch.join("server.properties");
     let logs = scratch.join("data");
     let controller = format!("127.0.0.1:{}", free_port());
@@ -194,7 +203,8 @@ fn kafka(scratch: &Path, port: u16) -> Result<Command, String> {
         "share.coordinator.state.topic.replication.factor=1".to_owned(),
         "share.coordinator.state.topic.min.isr=1".to_owned(),
     ];
-    lines.extend(CONFIGS.iter().map(|(key, value)| format!("{key}={value}")));
+    let all = CONFIGS.iter().chain(configs);
+    lines.extend(all.map(|(key, value)| format!("{key}={value}")));
     let mut file = create(&settings)?;
     file.write_all(lines.join("\n").as_bytes())
         .map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@
 //! cargo test --features interop --test interop interop_produce_consume  3 writers, all readers, 5 codecs
 //! cargo test --features interop --test interop interop_groups           groups: members come and go
 //! cargo test --features interop --test interop interop_tools            Kafka's command-line tools
+//! cargo test --features interop --test interop interop_compaction       Kafka's test of compaction
 //! ```
 //!
 //! The clients are fetched by name from their registries into `target/interop` by the first run.
@@ -22,6 +23,7 @@
 
 mod broker;
 mod clients;
+mod compaction;
 mod groups;
 mod librdkafka;
 mod produce_consume;
