@@ -609,7 +609,7 @@ fn cleaner() {
                     "--set",
                     "log.segment.bytes=67108864",
                     "--set",
-                    "log.cleaner.min.cleanable.ratio=0.95",
+                    "log.cleaner.min.cleanable.ratio=0.01",
                 ];
                 let broker = Broker::start("cleaner", "0-0", &configs);
                 broker.create("tail", 1);
