@@ -423,6 +423,10 @@ impl Partition {
     ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
         if from < start || from > end {
+            if !self.ready {
+                // It could not be opened: where it ends is not known, and nobody shall reset by it.
+                return Err(Refusal::Fenced);
+            }
             return Err(Refusal::OffsetOutOfRange {
                 start,
                 end,

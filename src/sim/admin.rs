@@ -305,7 +305,7 @@ impl Admin {
 }
 
 fn segment_bytes(world: &mut World) -> u64 {
-    4000 + world.prng.below(SEGMENT_BYTES_MAX as u64 - 4000)
+    4100 + world.prng.below(SEGMENT_BYTES_MAX as u64 - 4100)
 }
 
 fn check(

@@ -309,7 +309,7 @@ pub(super) fn batch(
         *next = next.plus(count as i32);
     }
     for record in first..first + count {
-        let padding = if world.prng.one_in(10) { 3000 } else { 120 };
+        let padding = if world.prng.one_in(10) { 1300 } else { 120 };
         let mut value = record.to_be_bytes().to_vec();
         value.resize(8 + world.prng.below(padding) as usize, record as u8);
         builder.append(world.now().wall.0, None, Some(&value), &[]);
