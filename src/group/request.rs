@@ -161,6 +161,17 @@ pub enum MigrationPolicy {
 }
 
 impl MigrationPolicy {
+    /// The policy of this name, in any case. What no policy is called means none, as in Kafka
+    /// (apache/kafka `ConsumerGroupMigrationPolicy.parse`).
+    pub fn named(name: &str) -> MigrationPolicy {
+        match name.to_lowercase().as_str() {
+            "bidirectional" => MigrationPolicy::Bidirectional,
+            "upgrade" => MigrationPolicy::Upgrade,
+            "downgrade" => MigrationPolicy::Downgrade,
+            _ => MigrationPolicy::Disabled,
+        }
+    }
+
     /// True when a classic group may become a consumer group.
     pub fn allows_upgrade(self) -> bool {
         matches!(

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::base::{CoreId, Mono, Now, Offset, Prng, TopicPartition};
 use crate::cluster::configs::GroupSettings;
 use crate::group::assignor::Assignor;
-use crate::group::{Coordinator, Decision, Reply as Answer, Request, Settings, Token, TopicView};
+use crate::group::{
+    Coordinator, Decision, MigrationPolicy, Reply as Answer, Request, Settings, Token, TopicView,
+};
 use crate::partition::{self, Partition, Refusal};
 use crate::protocol::ErrorCode;
 use crate::record::{BatchBuilder, Codec, Origin, Scratch};
@@ -449,6 +451,6 @@ fn group_settings(settings: &GroupSettings) -> Settings {
         offsets_retention_minutes: settings.offsets_retention_ms / 60_000,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
         new_member_join_timeout_ms: defaults.new_member_join_timeout_ms,
-        migration_policy: defaults.migration_policy,
+        migration_policy: MigrationPolicy::named(&settings.consumer_migration_policy),
     }
 }

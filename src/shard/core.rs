@@ -525,11 +525,6 @@ impl Core {
         self.measurements.snapshot()
     }
 
-    /// Bytes of batches in memory, for tests and the simulator.
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
-    }
-
     /// The partition, for the simulator's invariants.
     pub fn partition(&self, id: TopicPartition) -> Option<&Partition> {
         self.partitions.get(self.slot(id)?)

@@ -32,7 +32,7 @@ pub(super) static TABLE: &[Definition] = &[
     int("group.consumer.max.heartbeat.interval.ms", "15000", FROM_1, "The longest heartbeat interval that a group may set, in milliseconds.").inert(),
     int("group.consumer.max.size", INT_MAX, FROM_1, "The most members of a group."),
     list("group.consumer.assignors", "uniform,range", ANY, "The broker's assignors, the default one first."),
-    string("group.consumer.migration.policy", "bidirectional", Rule::OneOfAnyCase(&["disabled", "downgrade", "upgrade", "bidirectional"]), "Which ways a group may change between the two protocols while it runs.").inert(),
+    string("group.consumer.migration.policy", "bidirectional", Rule::OneOfAnyCase(&["disabled", "downgrade", "upgrade", "bidirectional"]), "Which ways a group may change between the two protocols while it runs."),
     int("group.consumer.regex.refresh.interval.ms", "600000", Rule::AtLeast(10_000), "How often subscriptions by regular expression are resolved again, in milliseconds.").inert(),
     // Share groups and streams groups.
     int("group.share.max.size", "200", Rule::Between(1, 1000), "The most members of a share group.").inert(),

@@ -142,6 +142,8 @@ pub struct GroupSettings {
     pub consumer_max_size: u32,
     /// `group.consumer.assignors`.
     pub consumer_assignors: Vec<String>,
+    /// `group.consumer.migration.policy`, in any case.
+    pub consumer_migration_policy: String,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: u32,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -298,6 +300,7 @@ impl Layers<'_> {
                 consumer_heartbeat_interval_ms: get.int("group.consumer.heartbeat.interval.ms"),
                 consumer_max_size: get.size("group.consumer.max.size"),
                 consumer_assignors: get.list("group.consumer.assignors"),
+                consumer_migration_policy: get.text("group.consumer.migration.policy"),
                 offset_metadata_max_bytes: get.size("offset.metadata.max.bytes"),
                 offsets_retention_ms: get.long("offsets.retention.minutes") * 60_000,
                 offsets_retention_check_interval_ms: get
