@@ -520,7 +520,7 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
-        (holdings.groups, holdings.group_members) = self.coordinators.count();
+        self.measurements.groups.now = self.coordinators.holdings();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.snapshot()
     }

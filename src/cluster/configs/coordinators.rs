@@ -73,6 +73,8 @@ pub(super) static TABLE: &[Definition] = &[
     short("offsets.topic.replication.factor", "3", FROM_1, "Replicas of __consumer_offsets; as many as there are brokers, if fewer."),
     int("offsets.topic.compression.codec", "0", CODECS, "The codec of __consumer_offsets.").inert(),
     int("offsets.commit.timeout.ms", "5000", FROM_1, "How long a commit may wait for its replicas, in milliseconds.").inert(),
+    // corelane's own.
+    int("corelane.metrics.lag.series.max", "1000", Rule::Between(0, 100_000), "The most series of lag, one for each group and partition, in /metrics; how many are left out is told there.").cluster_wide(),
     // Transactions and producers.
     int("transaction.state.log.num.partitions", "50", FROM_1, "Partitions of __transaction_state, fixed at its creation.").inert(),
     int("transaction.state.log.segment.bytes", "104857600", FROM_1, "segment.bytes of __transaction_state.").inert(),
