@@ -271,6 +271,11 @@ impl Host {
         self.step(Event::Stop);
     }
 
+    /// Looks at the core, which does not move meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.0.core.borrow())
+    }
+
     /// What has been measured on this core.
     pub fn snapshot(&self) -> CoreSnapshot {
         self.count_machine();

@@ -7,6 +7,7 @@
 //! numbers), no text format, no network. There is nothing global.
 
 mod flow;
+mod groups;
 mod histogram;
 mod machine;
 mod requests;
@@ -15,6 +16,7 @@ mod snapshot;
 mod storage;
 
 pub use flow::{Fetch, FetchStage, Produce, ProduceStage};
+pub use groups::{CoordinatorStage, GroupHoldings, Groups};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use machine::{Memory, Mesh, Network, Turns};
 pub use requests::Requests;
@@ -44,8 +46,10 @@ pub struct Measurements {
     pub cache: Cache,
     /// Segments, recovery and faults.
     pub logs: Logs,
-    /// Partitions and groups on the core now.
+    /// Partitions on the core now.
     pub holdings: Holdings,
+    /// Group coordinators.
+    pub groups: Groups,
     /// Messages between cores.
     pub mesh: Mesh,
     /// Busy and idle time.
@@ -67,6 +71,7 @@ impl Measurements {
             cache: Cache::default(),
             logs: Logs::default(),
             holdings: Holdings::default(),
+            groups: Groups::default(),
             mesh: Mesh::default(),
             turns: Turns::default(),
             memory: Memory::default(),
@@ -85,6 +90,7 @@ impl Measurements {
         self.cache.visit(&mut walk);
         self.logs.visit(&mut walk);
         self.holdings.visit(&mut walk);
+        self.groups.visit(&mut walk);
         self.mesh.visit(&mut walk);
         self.turns.visit(&mut walk);
         self.memory.visit(&mut walk);

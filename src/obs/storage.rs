@@ -1,4 +1,4 @@
-//! The disk, the cache, and the logs, partitions and groups that live on a core.
+//! The disk, the cache, and the logs and partitions that live on a core.
 
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ impl Logs {
     }
 }
 
-/// The partitions and groups that live on this core now.
+/// The partitions that live on this core now.
 #[derive(Debug, Default)]
 pub struct Holdings {
     /// Partitions on this core.
@@ -188,12 +188,6 @@ pub struct Holdings {
     pub under_min_in_sync: u64,
     /// Bytes in all logs.
     pub log_bytes: u64,
-    /// Consumer groups coordinated here.
-    pub groups: u64,
-    /// Their members.
-    pub group_members: u64,
-    /// Rebalances of those groups, since the start.
-    pub group_rebalances: u64,
 }
 
 impl Holdings {
@@ -227,21 +221,6 @@ impl Holdings {
             "corelane_log_size_bytes",
             "Bytes in all logs.",
             self.log_bytes,
-        );
-        walk.gauge(
-            "corelane_groups",
-            "Consumer groups coordinated.",
-            self.groups,
-        );
-        walk.gauge(
-            "corelane_group_members",
-            "Members of those groups.",
-            self.group_members,
-        );
-        walk.counter(
-            "corelane_group_rebalances_total",
-            "Rebalances of consumer groups.",
-            self.group_rebalances,
         );
     }
 }

@@ -14,13 +14,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::base::{
-    DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId, TopicPartition,
-};
-use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
-use crate::record::{self, BatchHeader, Rules, Scratch};
+use crate::base::{DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::log::{self, FileRange, Log, Lookup, Read};
+use crate::record::{self, Rules, Scratch};
 
 pub use producers::{BATCHES_RETAINED, BatchMemory, ProducerState, Producers, Verdict};
 pub use refusal::Refusal;
@@ -528,26 +524,5 @@ impl Partition {
         events.push(Event::Moved);
         self.ready = false;
         self.log.delete(out);
-    }
-
-    /// The header's fields that a slice in memory begins with; none for files and empty slices.
-    pub fn first_header(slices: &[Slice]) -> Option<BatchHeader> {
-        match slices.first()? {
-            Slice::Memory(bytes) => BatchHeader::parse(bytes).ok(),
-            Slice::File { .. } => None,
-        }
-    }
-
-    /// The newest epoch of a producer; for DescribeProducers.
-    pub fn producer_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
-        self.producers
-            .iter()
-            .find(|(found, _)| *found == id)
-            .map(|(_, state)| state.epoch)
-    }
-
-    /// The producers' snapshot, for tests and tools.
-    pub fn producer_snapshot(&self) -> Bytes {
-        self.producers.snapshot()
     }
 }

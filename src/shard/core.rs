@@ -520,14 +520,9 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
-        (holdings.groups, holdings.group_members) = self.coordinators.count();
+        self.measurements.groups.now = self.coordinators.holdings();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.snapshot()
-    }
-
-    /// Bytes of batches in memory, for tests and the simulator.
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
     }
 
     /// The partition, for the simulator's invariants.

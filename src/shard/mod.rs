@@ -10,6 +10,7 @@ mod core;
 mod lifecycle;
 mod message;
 mod metadata;
+mod overview;
 mod producer_ids;
 mod reads;
 mod records_deletion;
@@ -26,3 +27,4 @@ pub use message::{
     ReadRequest, ReadResult, Reply, Request, Ticket,
 };
 pub use metadata::METADATA_DIRECTORY;
+pub use overview::{Committed, FoundGroup, GroupPage, LogEnds};
