@@ -157,6 +157,11 @@ impl Client {
         Ok(self.connections.get_mut(&id).expect("it is there"))
     }
 
+    /// Where the broker `id`, which some metadata named, is to be reached.
+    pub fn address(&self, id: BrokerId) -> Option<&str> {
+        self.brokers.get(&id).map(String::as_str)
+    }
+
     /// A connection to the broker that changes topics.
     pub fn controller(&mut self) -> Result<&mut Connection, ClientError> {
         if self.controller.is_none() {

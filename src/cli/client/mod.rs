@@ -16,4 +16,4 @@ pub use cluster::{Client, Partition, Settings, Topic, error_of};
 pub use connection::Connection;
 pub use consumer::{Fetched, Position};
 pub use error::ClientError;
-pub use producer::{Acks, Producer, ProducerSettings, partition_of_key};
+pub use producer::{Acks, Producer, ProducerSettings, partition_of_key, take_identity};
