@@ -65,7 +65,8 @@ impl Second {
 #[derive(Debug)]
 pub(super) struct Tally {
     window: Window,
-    seconds: Sender<Second>,
+    /// None once the last second was told: a count that is over must not keep the channel open.
+    seconds: Option<Sender<Second>>,
     second: Second,
     /// Within the window.
     pub(super) written: Flow,
@@ -91,7 +92,7 @@ impl Tally {
     pub(super) fn new(window: Window, seconds: Sender<Second>) -> Tally {
         Tally {
             window,
-            seconds,
+            seconds: Some(seconds),
             second: Second::new(0),
             written: Flow::default(),
             read: Flow::default(),
@@ -172,15 +173,20 @@ impl Tally {
         let index = now.saturating_sub(self.window.began) / 1_000_000_000;
         if index > self.second.index {
             let told = std::mem::replace(&mut self.second, Second::new(index));
-            // Nobody listens any more only when the run was given up.
-            let _ = self.seconds.send(told);
+            if let Some(seconds) = &self.seconds {
+                // Nobody listens any more only when the run was given up.
+                let _ = seconds.send(told);
+            }
         }
     }
 
     /// Tells the last second.
     pub(super) fn finish(&mut self) {
         let next = Second::new(self.second.index + 1);
-        let _ = self.seconds.send(std::mem::replace(&mut self.second, next));
+        let told = std::mem::replace(&mut self.second, next);
+        if let Some(seconds) = self.seconds.take() {
+            let _ = seconds.send(told);
+        }
     }
 
     /// Adds what another thread counted.
