@@ -5,6 +5,7 @@
 //! on standard error that says what to do. Standard output has what was asked for and nothing else.
 //! Knows how the broker works in no more detail than [`crate::node`]'s door and Kafka's protocol.
 
+mod bench;
 pub mod client;
 mod connect;
 mod consume;
@@ -87,6 +88,8 @@ pub enum Command {
     Inspect(inspect::Arguments),
     /// Run the broker's logic in a simulated world, from a seed
     Sim(sim::Arguments),
+    /// Measure a broker, this one or any other that speaks Kafka's protocol
+    Bench(bench::Arguments),
 }
 
 impl Cli {
@@ -111,6 +114,7 @@ impl Cli {
             Some(Command::Consume(arguments)) => consume::run(&arguments),
             Some(Command::Inspect(arguments)) => inspect::run(&arguments),
             Some(Command::Sim(arguments)) => sim::run(&arguments),
+            Some(Command::Bench(arguments)) => bench::run(&arguments),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -168,6 +168,11 @@ impl Client {
         self.brokers.insert(id, place(host, port));
     }
 
+    /// Where the broker `id`, which some metadata named, is to be reached.
+    pub fn address(&self, id: BrokerId) -> Option<&str> {
+        self.brokers.get(&id).map(String::as_str)
+    }
+
     /// A connection to the broker that changes topics.
     pub fn controller(&mut self) -> Result<&mut Connection, ClientError> {
         if self.controller.is_none() {

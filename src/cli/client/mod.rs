@@ -18,4 +18,4 @@ pub use connection::Connection;
 pub use consumer::{Fetched, Position};
 pub use error::ClientError;
 pub use groups::{DescribedGroup, DescribedMember, GroupOffsets, ListedGroup};
-pub use producer::{Acks, Producer, ProducerSettings, partition_of_key};
+pub use producer::{Acks, Producer, ProducerSettings, partition_of_key, take_identity};
