@@ -209,7 +209,10 @@ impl Log {
             Job::Directory => self.setup.directory_made(),
             Job::Metadata => self.setup.metadata_written(),
             Job::Allocate { segment, size } => self.allocated(segment, size, out),
-            Job::Names { segment } => self.segment_mut(segment).stage = FileStage::Open,
+            Job::Names { segment } => {
+                self.segment_mut(segment).stage = FileStage::Open;
+                self.retire_below_durable_start(out);
+            }
             Job::Write => self.written(now, out, events),
             Job::Sync { .. } => self.synced(now, job, out, events),
             Job::SealSync { segment } => self.seal_synced(segment, out, events),

@@ -73,6 +73,7 @@ impl Log {
         if self.stage != Stage::Ready || self.fault.is_some() || !self.tail.is_idle() {
             return;
         }
+        self.retire_below_durable_start(out);
         let expired = self
             .segments
             .iter()
@@ -116,6 +117,10 @@ impl Log {
     /// The start offset is durable: files below it get another name.
     pub(super) fn retire_below_durable_start(&mut self, out: &mut Vec<DiskOp>) {
         let start = self.keeper.start_on_disk;
+        let any = self.trash.retiring.iter().any(|old| old.end <= start);
+        if !any || !self.end_has_a_name(out) {
+            return;
+        }
         let (gone, kept) = self
             .trash
             .retiring
@@ -139,6 +144,23 @@ impl Log {
                 file,
             });
         }
+    }
+
+    /// True when a file says by its name where the log goes on; otherwise it is under way. Without
+    /// it, an emptied log whose checkpoint is lost would give its offsets out again.
+    fn end_has_a_name(&mut self, out: &mut Vec<DiskOp>) -> bool {
+        let first = &mut self.segments[0];
+        match first.stage {
+            FileStage::Open | FileStage::Sealing | FileStage::Sealed => return true,
+            FileStage::Creating | FileStage::Naming => return false,
+            FileStage::Absent => {}
+        }
+        first.stage = FileStage::Creating;
+        first.allocating = true;
+        let (segment, file) = (first.base, first.file.clone());
+        let id = self.ops.start(Job::Allocate { segment, size: 0 });
+        out.push(DiskOp::Allocate { id, file, size: 0 });
+        false
     }
 
     /// A file got its other name: it is removed after `file.delete.delay.ms`.
@@ -236,6 +258,11 @@ impl Log {
     /// Bytes of record batches in all segments.
     pub fn size_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// How many segments it has, the active one included.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
     }
 
     /// Bytes of memory that [`Log::evict`] works on, and what waits to be written.

@@ -3,6 +3,7 @@
 //!
 //! Knows no partition and no request. Lives on the main thread.
 
+mod doors;
 mod identity;
 mod shard;
 
@@ -363,6 +364,7 @@ fn open_admin(
     let Some(address) = options.admin else {
         return Ok(None);
     };
+    let groups = doors::groups(outside);
     let (outside, progress) = (outside.clone(), progress.clone());
     let (ticks_per_second, page_bytes, boot_time_seconds) = rt::process::machine_constants();
     let machine = admin::Machine {
@@ -394,7 +396,9 @@ fn open_admin(
             error: |code| ErrorCode::from_code(code).map(ErrorCode::name),
         },
     };
-    admin::serve(address, handle).map(Some).map_err(Failure)
+    admin::serve(address, handle, groups)
+        .map(Some)
+        .map_err(Failure)
 }
 
 /// The settings that the broker starts with, before any image.

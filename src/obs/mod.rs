@@ -8,6 +8,7 @@
 
 mod cleaner;
 mod flow;
+mod groups;
 mod histogram;
 mod machine;
 mod requests;
@@ -16,7 +17,8 @@ mod snapshot;
 mod storage;
 
 pub use cleaner::Cleaner;
-pub use flow::{Fetch, FetchStage, Produce, ProduceStage};
+pub use flow::{Fetch, FetchStage, Produce, ProduceStage, Route};
+pub use groups::{CoordinatorStage, GroupHoldings, Groups};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use machine::{Memory, Mesh, Network, Turns};
 pub use requests::Requests;
@@ -26,7 +28,7 @@ pub use storage::{Cache, Disk, DiskVerb, Holdings, Logs};
 
 use crate::base::CoreId;
 
-/// All that one core measures. About 450 KiB, nearly all of it histograms; it is made once and
+/// All that one core measures. About 700 KiB, nearly all of it histograms; it is made once and
 /// does not grow.
 #[derive(Debug)]
 pub struct Measurements {
@@ -48,8 +50,10 @@ pub struct Measurements {
     pub logs: Logs,
     /// Compaction.
     pub cleaner: Cleaner,
-    /// Partitions and groups on the core now.
+    /// Partitions on the core now.
     pub holdings: Holdings,
+    /// Group coordinators.
+    pub groups: Groups,
     /// Messages between cores.
     pub mesh: Mesh,
     /// Busy and idle time.
@@ -72,6 +76,7 @@ impl Measurements {
             logs: Logs::default(),
             cleaner: Cleaner::default(),
             holdings: Holdings::default(),
+            groups: Groups::default(),
             mesh: Mesh::default(),
             turns: Turns::default(),
             memory: Memory::default(),
@@ -91,6 +96,7 @@ impl Measurements {
         self.logs.visit(&mut walk);
         self.cleaner.visit(&mut walk);
         self.holdings.visit(&mut walk);
+        self.groups.visit(&mut walk);
         self.mesh.visit(&mut walk);
         self.turns.visit(&mut walk);
         self.memory.visit(&mut walk);

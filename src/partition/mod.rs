@@ -15,13 +15,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::base::{
-    DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId, TopicPartition,
-};
-use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
-use crate::record::{self, BatchHeader, Rules, Scratch};
+use crate::base::{DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::log::{self, FileRange, Log, Lookup, Read};
+use crate::record::{self, Rules, Scratch};
 
 pub use compaction::CompactionLimits;
 pub use producers::{BATCHES_RETAINED, BatchMemory, ProducerState, Producers, Verdict};
@@ -196,6 +192,11 @@ impl Partition {
     /// Bytes of record batches on the disk.
     pub fn size_bytes(&self) -> u64 {
         self.log.size_bytes()
+    }
+
+    /// How many segments its log has.
+    pub fn segment_count(&self) -> usize {
+        self.log.segment_count()
     }
 
     /// Bytes of cache that can be dropped.
@@ -428,6 +429,10 @@ impl Partition {
     ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
         if from < start || from > end {
+            if !self.ready {
+                // It could not be opened: where it ends is not known, and nobody shall reset by it.
+                return Err(Refusal::Fenced);
+            }
             return Err(Refusal::OffsetOutOfRange {
                 start,
                 end,
@@ -529,26 +534,5 @@ impl Partition {
         events.push(Event::Moved);
         self.ready = false;
         self.log.delete(out);
-    }
-
-    /// The header's fields that a slice in memory begins with; none for files and empty slices.
-    pub fn first_header(slices: &[Slice]) -> Option<BatchHeader> {
-        match slices.first()? {
-            Slice::Memory(bytes) => BatchHeader::parse(bytes).ok(),
-            Slice::File { .. } => None,
-        }
-    }
-
-    /// The newest epoch of a producer; for DescribeProducers.
-    pub fn producer_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
-        self.producers
-            .iter()
-            .find(|(found, _)| *found == id)
-            .map(|(_, state)| state.epoch)
-    }
-
-    /// The producers' snapshot, for tests and tools.
-    pub fn producer_snapshot(&self) -> Bytes {
-        self.producers.snapshot()
     }
 }

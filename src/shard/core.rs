@@ -533,19 +533,18 @@ impl Core {
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
         let uncleanable = all().filter(|partition| partition.is_uncleanable()).count() as u64;
-        (holdings.groups, holdings.group_members) = self.coordinators.count();
+        holdings.log_segments = all()
+            .map(|partition| partition.segment_count() as u64)
+            .sum();
+        self.measurements.groups.now = self.coordinators.holdings();
         self.measurements.cache.bytes = self.cache_bytes as u64;
+        self.measurements.cache.budget_bytes = self.setup.cache_bytes_max as u64;
         let cleaner = &mut self.measurements.cleaner;
         cleaner.dirty_percent_max = self.cleaning.dirty_percent_max;
         cleaner.overdue_max = self.cleaning.overdue_max;
         cleaner.since_last_run = now.mono.since(self.cleaning.last_run);
         cleaner.uncleanable = uncleanable;
         self.measurements.snapshot()
-    }
-
-    /// Bytes of batches in memory, for tests and the simulator.
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
     }
 
     /// The partition, for the simulator's invariants.

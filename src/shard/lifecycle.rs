@@ -43,6 +43,23 @@ pub(super) struct Lifecycle {
     stopped: bool,
 }
 
+/// The settings of the topic that was resolved last, in one image: a topic's partitions come one
+/// after the other, and resolving walks every layer of every config.
+#[derive(Default)]
+struct Resolved(Option<(TopicId, TopicSettings)>);
+
+impl Resolved {
+    fn of(&mut self, core: &Core, topic: &Topic) -> &TopicSettings {
+        if self.0.as_ref().is_none_or(|(id, _)| *id != topic.id) {
+            self.0 = None;
+        }
+        let (_, settings) = self
+            .0
+            .get_or_insert_with(|| (topic.id, core.topic_settings(topic)));
+        settings
+    }
+}
+
 impl Lifecycle {
     pub(super) fn progress(&self) -> (usize, usize) {
         (self.opened, self.of)
@@ -71,8 +88,9 @@ impl Core {
         match directories {
             Some(directories) => self.start(&directories, effects),
             None => {
+                let mut resolved = Resolved::default();
                 for record in records {
-                    self.take_record(now, record, &mut deleting, effects);
+                    self.take_record(now, record, &mut resolved, &mut deleting, effects);
                 }
             }
         }
@@ -86,6 +104,7 @@ impl Core {
         &mut self,
         now: Now,
         record: &Record,
+        resolved: &mut Resolved,
         deleting: &mut BTreeSet<Slot>,
         effects: &mut Effects,
     ) {
@@ -95,7 +114,7 @@ impl Core {
                     topic: partition.topic,
                     partition: partition.partition,
                 };
-                self.create(id);
+                self.create(id, resolved);
             }
             Record::RemoveTopic { id } => {
                 for slot in self.slots_of(*id) {
@@ -166,14 +185,14 @@ impl Core {
         Image::owner(id.topic, id.partition, self.setup.cores) == self.setup.core
     }
 
-    fn create(&mut self, id: TopicPartition) {
+    fn create(&mut self, id: TopicPartition, resolved: &mut Resolved) {
         if !self.owns(id) || self.slot(id).is_some() {
             return;
         }
         let image = self.image.clone();
         if let Some(topic) = image.topic_by_id(id.topic) {
-            let settings = self.topic_settings(topic);
-            self.insert_new(topic, id, &settings);
+            let settings = resolved.of(self, topic);
+            self.insert_new(topic, id, settings);
         }
     }
 
@@ -202,6 +221,7 @@ impl Core {
     }
 
     fn open_more(&mut self, effects: &mut Effects) {
+        let mut resolved = Resolved::default();
         while self.lifecycle.opening.len() < OPENING_MAX
             && let Some((id, directory)) = self.lifecycle.to_open.pop_front()
         {
@@ -211,7 +231,7 @@ impl Core {
                 self.lifecycle.opened += 1;
                 continue;
             };
-            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            let settings = self.partition_settings(id, resolved.of(self, topic));
             let slot = self.partitions.next_slot();
             let log = Log::open(
                 directory,
@@ -299,6 +319,7 @@ impl Core {
     }
 
     fn reconfigure(&mut self, slots: Vec<Slot>) {
+        let mut resolved = Resolved::default();
         let image = self.image.clone();
         for slot in slots {
             let Some(id) = self.partitions.get(slot).map(Partition::id) else {
@@ -307,7 +328,7 @@ impl Core {
             let Some(topic) = image.topic_by_id(id.topic) else {
                 continue;
             };
-            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            let settings = self.partition_settings(id, resolved.of(self, topic));
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.set_settings(settings);
             }

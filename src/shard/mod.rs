@@ -11,6 +11,7 @@ mod core;
 mod lifecycle;
 mod message;
 mod metadata;
+mod overview;
 mod producer_ids;
 mod reads;
 mod records_deletion;
@@ -27,3 +28,4 @@ pub use message::{
     ReadRequest, ReadResult, Reply, Request, Ticket,
 };
 pub use metadata::METADATA_DIRECTORY;
+pub use overview::{Committed, FoundGroup, GroupPage, LogEnds};

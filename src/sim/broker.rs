@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::base::{BrokerId, CoreId, FilePath, Mono, Now, Pool, Prng, TopicId, Wall};
 use crate::cluster::Image;
+use crate::cluster::configs::StaticConfigs;
 use crate::cluster::records::{Endpoint, RegisterBroker};
 use crate::log::{Fault, Slice};
 use crate::shard::{Core, Effects, Event, Reply, Setup, Ticket};
 
-use super::compacted;
 use super::files::Inode;
 use super::invariants::DISK_OPERATIONS_MAX;
 use super::plan::Canary;
@@ -54,7 +54,7 @@ impl World {
     pub(super) fn start_broker(&mut self, cores: u16, pool: &Pool) -> Result<(), String> {
         self.broker = Broker::default();
         let now = self.now();
-        let configs = Arc::new(compacted::broker_configs(&mut self.prng));
+        let static_configs = Arc::new(self.static_configs());
         for core in 0..cores {
             let setup = Setup {
                 core: CoreId(core),
@@ -63,7 +63,7 @@ impl World {
                 disks: self.plan.disks,
                 pool: pool.clone(),
                 cache_bytes_max: self.cache_bytes_max,
-                static_configs: configs.clone(),
+                static_configs: static_configs.clone(),
                 registration: registration(&mut self.prng),
                 seed: self.prng.next_u64(),
             };
@@ -82,6 +82,23 @@ impl World {
             self.after_step(index)?;
         }
         Ok(())
+    }
+
+    /// What the broker's own configs say: housekeeping often enough for a life of milliseconds.
+    fn static_configs(&self) -> StaticConfigs {
+        let often = self.plan.housekeeping_ms;
+        let mut configs = vec![
+            ("log.retention.check.interval.ms", often),
+            ("producer.id.expiration.check.interval.ms", often),
+            // Often, so that the cleaner gets its turn in a short run.
+            ("log.cleaner.backoff.ms", 1 + self.plan.seed % 8),
+        ];
+        let expiration = self.plan.producer_expiration_ms;
+        configs.extend(expiration.map(|ms| ("producer.id.expiration.ms", ms)));
+        configs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .collect()
     }
 
     /// Both clocks.

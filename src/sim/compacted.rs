@@ -6,8 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{Offset, Prng, TopicPartition};
-use crate::cluster::configs::StaticConfigs;
+use crate::base::{Offset, Prng, TopicId, TopicPartition};
 use crate::cluster::{Image, Resource};
 
 use super::model::{Model, RecordNumber};
@@ -26,17 +25,12 @@ pub(super) struct Keyed {
 /// All records with a key, and what an auditor has come across.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Compacted {
+    /// The `delete.retention.ms` of the compacted topics.
+    topics: BTreeMap<TopicId, i64>,
     records: BTreeMap<RecordNumber, Keyed>,
     found: BTreeMap<TopicPartition, BTreeSet<i64>>,
     /// Rounds that came to their end.
     pub(super) rounds: u64,
-}
-
-/// The cleaner looks often, so that it gets its turn in a short run.
-pub(super) fn broker_configs(prng: &mut Prng) -> StaticConfigs {
-    let backoff = 1 + prng.below(8);
-    let config = ("log.cleaner.backoff.ms".to_owned(), backoff.to_string());
-    StaticConfigs::from([config])
 }
 
 /// The configs of a new compacted topic.
@@ -64,15 +58,6 @@ pub(super) fn topic_configs(prng: &mut Prng) -> Vec<(&'static str, String)> {
     configs
 }
 
-/// The `delete.retention.ms` of a partition whose topic is compacted; none for any other.
-pub(super) fn retention_of(image: &Image, id: TopicPartition) -> Option<i64> {
-    let name = image.topic_by_id(id.topic)?.name.to_string();
-    let configs = image.configs(&Resource::Topic(name))?;
-    let policy = configs.get("cleanup.policy")?;
-    let retention = configs.get("delete.retention.ms")?.parse().ok()?;
-    policy.contains("compact").then_some(retention)
-}
-
 /// A key and whether the record is a tombstone.
 pub(super) fn choose(prng: &mut Prng, made_ms: i64) -> Keyed {
     Keyed {
@@ -83,6 +68,25 @@ pub(super) fn choose(prng: &mut Prng, made_ms: i64) -> Keyed {
 }
 
 impl Compacted {
+    /// Takes note of the compacted topics that a core knows.
+    pub(super) fn learn(&mut self, image: &Image) {
+        for topic in image.topics() {
+            let configs = image.configs(&Resource::Topic(topic.name.to_string()));
+            let value = |name: &str| configs.and_then(|configs| configs.get(name));
+            let compacted =
+                value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
+            let retention = value("delete.retention.ms").and_then(|value| value.parse().ok());
+            if let Some(retention) = retention.filter(|_| compacted) {
+                self.topics.insert(topic.id, retention);
+            }
+        }
+    }
+
+    /// The `delete.retention.ms` of a partition whose topic is compacted; none for any other.
+    pub(super) fn retention(&self, id: TopicPartition) -> Option<i64> {
+        self.topics.get(&id.topic).copied()
+    }
+
     /// A record is about to be sent.
     pub(super) fn sent(&mut self, record: RecordNumber, keyed: Keyed) {
         self.records.insert(record, keyed);
@@ -107,8 +111,10 @@ impl Model {
         &mut self,
         id: TopicPartition,
         (start, end): (Offset, Offset),
-        (now_ms, retention_ms): (i64, i64),
     ) -> Result<(), String> {
+        let Some(retention_ms) = self.compacted.retention(id) else {
+            return Ok(());
+        };
         let Some(found) = self.compacted.found.remove(&id) else {
             return Ok(());
         };
@@ -120,7 +126,7 @@ impl Model {
             }
         }
         for (key, (offset, keyed)) in newest {
-            let may_go = keyed.tombstone && now_ms - keyed.made_ms >= retention_ms;
+            let may_go = keyed.tombstone && self.now_ms - keyed.made_ms >= retention_ms;
             if !found.contains(&offset) && !may_go {
                 return Err(format!(
                     "{id:?}: the newest record of key {key} is gone from offset {offset}: {keyed:?}"

@@ -29,6 +29,8 @@ struct Outgoing {
     in_flight: bool,
     /// Everything before it was answered when it was sent: its sequence cannot be out of order.
     sure: bool,
+    /// What the model said of the topic when it was last sent.
+    strict: Option<u64>,
 }
 
 /// One producer. Writes to one partition at a time.
@@ -40,8 +42,6 @@ pub(super) struct Producer {
     id: Option<ProducerId>,
     asking: bool,
     target: Option<TopicPartition>,
-    /// The target's topic is compacted.
-    keyed: bool,
     /// The next sequence, by partition.
     sequences: BTreeMap<TopicPartition, Sequence>,
     batches: VecDeque<Outgoing>,
@@ -65,7 +65,6 @@ impl Producer {
             id: None,
             asking: false,
             target: None,
-            keyed: false,
             sequences: BTreeMap::new(),
             batches: VecDeque::new(),
             failing: false,
@@ -148,8 +147,6 @@ impl Producer {
         }
         if lost || self.target.is_none() || (self.batches.is_empty() && world.prng.one_in(20)) {
             self.target = world.some_partition(self.home);
-            let retention = |id| compacted::retention_of(&image, id);
-            self.keyed = self.target.and_then(retention).is_some();
             self.newest = None;
         }
         self.target.is_some()
@@ -157,38 +154,10 @@ impl Producer {
 
     fn make_batch(&mut self, world: &mut World) {
         let Some(target) = self.target else { return };
-        let count = 1 + world.prng.below(3);
-        let first = world.model.new_records(target, count);
-        let codec = if world.prng.one_in(6) {
-            Codec::Lz4
-        } else {
-            Codec::None
-        };
-        let mut builder = BatchBuilder::new(codec);
-        if let Some(id) = self.id {
-            let next = self.sequences.entry(target).or_default();
-            builder = builder.producer(id, ProducerEpoch(0), *next);
-            *next = next.plus(count as i32);
-        }
-        for record in first..first + count {
-            let padding = if world.prng.one_in(10) { 3000 } else { 120 };
-            let mut value = record.to_be_bytes().to_vec();
-            value.resize(8 + world.prng.below(padding) as usize, record as u8);
-            let now_ms = world.now().wall.0;
-            if !self.keyed {
-                builder.append(now_ms, None, Some(&value), &[]);
-                continue;
-            }
-            value.truncate(300);
-            let chosen = compacted::choose(&mut world.prng, now_ms);
-            world.model.compacted.sent(record, chosen);
-            let (key, number) = (chosen.key.to_be_bytes(), record.to_be_bytes());
-            let value = (!chosen.tombstone).then_some(&value[..]);
-            builder.append(now_ms, Some(&key), value, &[(b"n", Some(&number))]);
-        }
+        let next = self.sequences.entry(target).or_default();
+        let (first, count, bytes) = batch(world, target, self.id, next);
         self.marks += 1;
         let sure = self.batches.is_empty();
-        let bytes = Bytes::from(builder.finish());
         let batch = Outgoing {
             mark: self.marks,
             first,
@@ -196,6 +165,7 @@ impl Producer {
             bytes,
             in_flight: false,
             sure,
+            strict: None,
         };
         self.batches.push_back(batch);
         self.send(self.batches.len() - 1, world);
@@ -212,11 +182,12 @@ impl Producer {
         let Some(target) = self.target else { return };
         let batch = &mut self.batches[place];
         batch.in_flight = true;
+        batch.strict = world.model.strict(target.topic);
         let request = AppendRequest {
             produce_version: 11,
             from_coordinator: false,
             batches: vec![(target, batch.bytes.clone())],
-            received: world.now().mono,
+            sent: world.now().mono,
         };
         let to = world.owner(target);
         let mark = batch.mark;
@@ -271,9 +242,8 @@ impl Producer {
         if self.newest.is_none_or(|(newest, _)| newest < mark) {
             self.newest = Some((mark, base));
         }
-        world
-            .model
-            .acked(target, crate::base::Offset(base), batch.first, batch.count)
+        let (records, base) = ((batch.first, batch.count), crate::base::Offset(base));
+        world.model.acked(target, base, records, batch.strict)
     }
 
     fn refused(&mut self, world: &mut World, mark: u64, refusal: Refusal) -> Result<(), String> {
@@ -318,4 +288,42 @@ impl Producer {
         }
         Ok(())
     }
+}
+
+/// Some records for `target`, and the batch of them; `next` is the producer's sequence there.
+pub(super) fn batch(
+    world: &mut World,
+    target: TopicPartition,
+    id: Option<ProducerId>,
+    next: &mut Sequence,
+) -> (RecordNumber, u64, Bytes) {
+    let count = 1 + world.prng.below(3);
+    let first = world.model.new_records(target, count);
+    let codec = if world.prng.one_in(6) {
+        Codec::Lz4
+    } else {
+        Codec::None
+    };
+    let mut builder = BatchBuilder::new(codec);
+    if let Some(id) = id {
+        builder = builder.producer(id, ProducerEpoch(0), *next);
+        *next = next.plus(count as i32);
+    }
+    for record in first..first + count {
+        let padding = if world.prng.one_in(10) { 1300 } else { 120 };
+        let mut value = record.to_be_bytes().to_vec();
+        value.resize(8 + world.prng.below(padding) as usize, record as u8);
+        let now_ms = world.now().wall.0;
+        if world.model.compacted.retention(target).is_none() {
+            builder.append(now_ms, None, Some(&value), &[]);
+            continue;
+        }
+        value.truncate(300);
+        let chosen = compacted::choose(&mut world.prng, now_ms);
+        world.model.compacted.sent(record, chosen);
+        let (key, number) = (chosen.key.to_be_bytes(), record.to_be_bytes());
+        let value = (!chosen.tombstone).then_some(&value[..]);
+        builder.append(now_ms, Some(&key), value, &[(b"n", Some(&number))]);
+    }
+    (first, count, Bytes::from(builder.finish()))
 }

@@ -12,6 +12,7 @@ mod support;
 mod accounts;
 mod compaction;
 mod durability;
+mod exposition;
 mod fetch;
 mod frames;
 mod fuzz;

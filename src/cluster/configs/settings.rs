@@ -159,6 +159,10 @@ pub struct GroupSettings {
     pub consumer_max_size: u32,
     /// `group.consumer.assignors`.
     pub consumer_assignors: Vec<String>,
+    /// `group.consumer.migration.policy`, in any case.
+    pub consumer_migration_policy: String,
+    /// `corelane.metrics.lag.series.max`.
+    pub lag_series_max: u32,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: u32,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -322,6 +326,8 @@ impl Layers<'_> {
                 consumer_heartbeat_interval_ms: get.int("group.consumer.heartbeat.interval.ms"),
                 consumer_max_size: get.size("group.consumer.max.size"),
                 consumer_assignors: get.list("group.consumer.assignors"),
+                consumer_migration_policy: get.text("group.consumer.migration.policy"),
+                lag_series_max: get.size("corelane.metrics.lag.series.max"),
                 offset_metadata_max_bytes: get.size("offset.metadata.max.bytes"),
                 offsets_retention_ms: get.long("offsets.retention.minutes") * 60_000,
                 offsets_retention_check_interval_ms: get
