@@ -26,8 +26,6 @@ pub(super) struct Cleaning {
     current: Option<Slot>,
     /// Before that nothing is read or written, for the rate that was asked for.
     not_before: Mono,
-    /// When the operation in flight was issued.
-    issued: Mono,
     secret: (u64, u64),
     /// When the last round began, or the core did.
     pub(super) last_run: Mono,
@@ -43,7 +41,6 @@ impl Cleaning {
         Cleaning {
             current: None,
             not_before: now.mono,
-            issued: now.mono,
             secret: (prng.next_u64(), prng.next_u64()),
             last_run: now.mono,
             dirty_percent_max: 0,
@@ -136,7 +133,9 @@ impl Core {
             return self.cleaned(now, slot, None, effects);
         };
         let mut events = Vec::new();
+        let before = partition.cached_bytes();
         let (progress, moved) = partition.compact(now, &mut effects.disk, &mut events);
+        self.cached(before, slot);
         self.partition_events(now, slot, &mut events, effects);
         self.dirty(slot);
         self.pace(now, moved);
@@ -164,7 +163,6 @@ impl Core {
         let seconds = moved as f64 / rate;
         let pause = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         self.cleaning.not_before = self.cleaning.not_before.max(now.mono).after(pause);
-        self.cleaning.issued = now.mono;
     }
 
     /// The round is over, one way or another.
