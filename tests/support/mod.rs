@@ -20,6 +20,8 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
+    /// Configs that it is started with, as `KEY=VALUE`.
+    configs: Vec<String>,
 }
 
 struct Running {
@@ -124,10 +126,20 @@ impl Broker {
 
     /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
     pub fn start_within(descriptors_max: Option<u32>) -> Broker {
+        Broker::started(descriptors_max, &[])
+    }
+
+    /// As [`Broker::start`], with configs as `KEY=VALUE`.
+    pub fn start_with(configs: &[&str]) -> Broker {
+        Broker::started(None, configs)
+    }
+
+    fn started(descriptors_max: Option<u32>, configs: &[&str]) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
             descriptors_max,
+            configs: configs.iter().map(|config| (*config).to_owned()).collect(),
         };
         broker.run();
         broker
@@ -172,7 +184,10 @@ impl Broker {
     }
 
     fn command(&self) -> Command {
-        let plain = command(&self.data(), "127.0.0.1:0");
+        let mut plain = command(&self.data(), "127.0.0.1:0");
+        for config in &self.configs {
+            plain.args(["--set", config]);
+        }
         let Some(limit) = self.descriptors_max else {
             return plain;
         };
