@@ -126,24 +126,23 @@ impl Broker {
 
     /// As [`Broker::start`], with these configs of the broker.
     pub fn start_with(configs: &[(&str, &str)]) -> Broker {
-        let text = |(name, value): &(&str, &str)| format!("{name}={value}");
-        let mut broker = Broker {
-            directory: directory(),
-            running: None,
-            descriptors_max: None,
-            configs: configs.iter().map(text).collect(),
-        };
-        broker.run();
-        broker
+        Broker::started(None, configs)
     }
 
     /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
     pub fn start_within(descriptors_max: Option<u32>) -> Broker {
+        Broker::started(descriptors_max, &[])
+    }
+
+    fn started(descriptors_max: Option<u32>, configs: &[(&str, &str)]) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
             descriptors_max,
-            configs: Vec::new(),
+            configs: configs
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
         };
         broker.run();
         broker
