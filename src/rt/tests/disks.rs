@@ -74,7 +74,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
             let disk = Disk::new(vec![root], DiskOptions::default(), pool.clone(), blocking);
             let file = FilePath::new(0, "t-0/0.log");
             let data = block(Some(&pool), 64 << 10, 1);
-            assert!(data.is_registered());
+            assert!(data.is_pooled());
             let write = |at: u64, data: &Arc<Buf>, durable| DiskOp::Write {
                 id: ID,
                 file: file.clone(),
@@ -100,6 +100,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
                     id: ID,
                     file: file.clone(),
                     size: 1 << 20,
+                    zeros_from: None,
                 },
             )
             .await;
