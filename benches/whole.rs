@@ -222,6 +222,7 @@ fn produce(
     let frames: Vec<Bytes> = (0..partitions)
         .map(|partition| produce_frame(topic, partition, records))
         .collect();
+    let mut frames = frames.iter().cycle();
     let mut clients: Vec<Client> = (0..connections)
         .map(|_| Client::connect(broker.address))
         .collect();
@@ -229,7 +230,7 @@ fn produce(
     for (index, client) in clients.iter_mut().enumerate() {
         for _ in 0..in_flight {
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let mut latency = Histogram::new(3).expect("a histogram");
@@ -263,7 +264,7 @@ fn produce(
                 let _ = latency.record(took.as_nanos() as u64);
             }
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let took = measured_from
@@ -443,6 +444,31 @@ fn produce_small() {
             let broker = Broker::start_program(program, "small", "0-0", &[]);
             broker.create("p", 1);
             produce(&broker, "p", 1, &small_batch(), connections, in_flight)
+        });
+    }
+}
+
+/// A batch to each partition, so that their files are made.
+fn touch_all(broker: &Broker, topic: &str, partitions: i32) {
+    let (mut client, records) = (Client::connect(broker.address), small_batch());
+    for partition in 0..partitions {
+        client.send(&produce_frame(topic, partition, &records));
+        if partition >= 40 {
+            client.receive();
+        }
+    }
+    (0..partitions.min(40)).for_each(|_| drop(client.receive().len()));
+}
+
+/// Small batches to many partitions, each request to the next one: every write is its own file's.
+fn produce_partitions() {
+    for partitions in [1, 100, 1_000] {
+        let title = format!("one 1 KiB record a request, 8 x 5 in flight, {partitions} partitions");
+        compare(&title, |program| {
+            let broker = Broker::start_program(program, "partitions", "0-0", &[]);
+            broker.create("p", partitions);
+            touch_all(&broker, "p", partitions);
+            produce(&broker, "p", partitions, &small_batch(), 8, 5)
         });
     }
 }
@@ -631,6 +657,9 @@ fn main() {
     }
     if wanted.iter().any(|word| word == "small") {
         produce_small();
+    }
+    if wanted.iter().any(|word| word == "partitions") {
+        produce_partitions();
     }
     if wants("fetch") {
         fetch_against_sendfile();

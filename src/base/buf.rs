@@ -7,9 +7,10 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 
 use super::ledger::{CHUNK, Ledger};
 
@@ -26,7 +27,7 @@ pub struct Buf {
 }
 
 // SAFETY: a Buf owns its memory alone; nothing in it is tied to a thread, and the books of the slab
-// it may return to are behind a lock.
+// it may return to are reached through queues made for many threads.
 unsafe impl Send for Buf {}
 // SAFETY: a shared Buf only gives out shared views; every change needs `&mut`.
 unsafe impl Sync for Buf {}
@@ -164,24 +165,34 @@ fn allocate_blocks(capacity: usize, alignment: usize) -> NonNull<u8> {
 struct Slab {
     start: NonNull<u8>,
     size: usize,
-    /// Locked for some ten nanoseconds at a time; another core's thread only ever gives back.
-    books: Mutex<Ledger>,
+    /// The books, or nothing while somebody writes in them. Nobody waits for them.
+    books: ArrayQueue<Box<Ledger>>,
+    /// Blocks that came back while the books were out.
+    returned: SegQueue<usize>,
 }
 
 // SAFETY: the memory is only reached through the blocks cut from it, each owned by one Buf.
 unsafe impl Send for Slab {}
-// SAFETY: as above; the books are behind a lock.
+// SAFETY: as above; the queues are made for many threads.
 unsafe impl Sync for Slab {}
 
 impl Slab {
-    /// The books are whole between two calls, whoever panicked elsewhere.
-    fn books(&self) -> MutexGuard<'_, Ledger> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None if another thread has the books.
+    fn with_books<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        let mut books = self.books.pop()?;
+        while let Some(at) = self.returned.pop() {
+            books.give_back(at);
+        }
+        let result = work(&mut books);
+        let _ = self.books.push(books);
+        Some(result)
     }
 
     fn give_back(&self, start: NonNull<u8>) {
         let at = start.as_ptr() as usize - self.start.as_ptr() as usize;
-        self.books().give_back(at);
+        if self.with_books(|books| books.give_back(at)).is_none() {
+            self.returned.push(at);
+        }
     }
 }
 
@@ -213,11 +224,14 @@ impl Pool {
     pub fn new(size: usize) -> Pool {
         let chunks = size.div_ceil(CHUNK).max(1);
         let size = chunks * CHUNK;
+        let books = ArrayQueue::new(1);
+        let _ = books.push(Box::new(Ledger::new(chunks)));
         Pool {
             slab: Arc::new(Slab {
                 start: allocate_blocks(size, CHUNK),
                 size,
-                books: Mutex::new(Ledger::new(chunks)),
+                books,
+                returned: SegQueue::new(),
             }),
         }
     }
@@ -225,7 +239,8 @@ impl Pool {
     /// A block of at least `capacity` bytes, none filled: from the stretch if a fitting one is
     /// free, else from the heap.
     pub fn take(&self, capacity: usize) -> Buf {
-        let Some((at, capacity)) = self.slab.books().take(capacity) else {
+        let taken = self.slab.with_books(|books| books.take(capacity));
+        let Some((at, capacity)) = taken.flatten() else {
             return Buf::allocate(capacity);
         };
         // SAFETY: `at` is an offset inside the stretch, and `capacity` bytes from there are nobody

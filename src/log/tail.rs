@@ -70,7 +70,7 @@ pub(super) struct Tail {
     flight: Option<Flight>,
     /// The unfinished last block of the active segment, as far as it is filled.
     pub(super) block: Vec<u8>,
-    /// What a write takes, learnt from the recent ones.
+    /// New bytes of a write, learnt from the recent ones.
     usual: usize,
     /// Below it everything has been handed to the disk, and may be read from memory.
     pub(super) issued_end: Offset,
@@ -381,8 +381,7 @@ impl Log {
         );
         let (marked, position) = self.tail.durable_mark;
         let data = gather.finish(if marked == segment { position } else { 0 });
-        self.tail.usual = data
-            .len()
+        self.tail.usual = (bytes as usize)
             .max(self.tail.usual - self.tail.usual / 8)
             .min(WRITE_BYTES_MAX);
         self.cache.insert(segment, at, to, data.clone(), false);

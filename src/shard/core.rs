@@ -95,6 +95,8 @@ pub struct Core {
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Option<Box<Partition>>>,
+    /// By slot, how much of the core's cache is put down to it.
+    cached: Vec<usize>,
 }
 
 impl Table {
@@ -112,6 +114,7 @@ impl Table {
 
     fn push(&mut self, partition: Partition) {
         self.slots.push(Some(Box::new(partition)));
+        self.cached.push(0);
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -171,9 +174,8 @@ impl Core {
         self.commit_groups(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
             if let Some(partition) = self.partitions.get_mut(slot) {
-                let before = partition.cached_bytes();
                 partition.flush_turn(now, &mut effects.disk);
-                self.cached(before, slot);
+                self.count_cache(slot);
                 self.schedule(slot);
             }
         }
@@ -275,10 +277,9 @@ impl Core {
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
-        let before = partition.cached_bytes();
         let mut events = std::mem::take(&mut self.partition_events);
         partition.handle_disk(now, done, &mut effects.disk, &mut events);
-        self.cached(before, slot);
+        self.count_cache(slot);
         self.partition_events(now, slot, &mut events, effects);
         self.partition_events = events;
         // A completed write makes room for what was gathered meanwhile.
@@ -427,9 +428,9 @@ impl Core {
     pub(super) fn insert(&mut self, partition: Partition) {
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
-        self.cache_bytes += partition.cached_bytes();
         let id = partition.id();
         self.partitions.push(partition);
+        self.count_cache(slot);
         self.seat(id, slot);
         self.schedule(slot);
     }
@@ -443,12 +444,10 @@ impl Core {
 
     /// The partition is gone for good.
     pub(super) fn forget(&mut self, slot: Slot) {
-        if let Some(partition) = self.partitions.get(slot) {
-            self.cache_bytes = self.cache_bytes.saturating_sub(partition.cached_bytes());
-        }
         self.timers.cancel(&Timer::Partition(slot));
         self.dirty.remove(&slot);
         self.partitions.remove(slot);
+        self.count_cache(slot);
     }
 
     /// The partition has something to write at the end of the turn.
@@ -468,9 +467,15 @@ impl Core {
         }
     }
 
-    fn cached(&mut self, before: usize, slot: Slot) {
-        let after = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
-        self.cache_bytes = (self.cache_bytes + after).saturating_sub(before);
+    /// Puts down what the partition holds now. Against what was put down the last time, and not
+    /// against what it held a moment ago: what an append takes was missed that way, for ever.
+    fn count_cache(&mut self, slot: Slot) {
+        let now = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
+        let Some(counted) = self.partitions.cached.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let before = std::mem::replace(counted, now);
+        self.cache_bytes = self.cache_bytes + now - before;
     }
 
     /// Drops cache until the budget holds: round the partitions, so that none is drained alone.
@@ -484,8 +489,8 @@ impl Core {
             let excess = self.cache_bytes - self.setup.cache_bytes_max;
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess);
-                self.cache_bytes = self.cache_bytes.saturating_sub(evicted);
                 self.measurements.cache.evicted_bytes += evicted as u64;
+                self.count_cache(slot);
             }
         }
     }

@@ -6,7 +6,7 @@ mod one_core;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use one_core::{OneCore, batch};
+use one_core::{CACHE_BYTES_MAX, OneCore, batch};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -64,3 +64,16 @@ fn a_produce_allocates_little_for_each_request() {
 
 /// The request's own: its pending entry, its batches, its reply; the write and its completion.
 const ALLOCATIONS_MAX: u64 = 40;
+
+#[test]
+fn the_cache_keeps_to_its_budget_however_much_is_produced() {
+    let (mut core, batch) = (OneCore::start(3), batch(63, 1024));
+    for number in 0..3 * CACHE_BYTES_MAX / batch.len() {
+        let partition = core.partitions[number % 3];
+        core.produce(vec![(partition, batch.clone())]);
+    }
+    let (held, counted) = core.cached_bytes();
+    assert_eq!(held, counted);
+    assert!(held <= CACHE_BYTES_MAX, "{held} bytes");
+    assert!(held > CACHE_BYTES_MAX / 2, "{held} bytes");
+}

@@ -13,6 +13,7 @@ use corelane::cluster::ControlRequest;
 use corelane::cluster::configs::StaticConfigs;
 use corelane::cluster::controller::NewTopic;
 use corelane::cluster::records::RegisterBroker;
+use corelane::partition::Partition;
 use corelane::record::{BatchBuilder, Codec};
 use corelane::shard::{AppendRequest, Core, Effects, Event, Reply, Request, Setup, Ticket};
 
@@ -21,6 +22,9 @@ pub const NOW: Now = Now {
     mono: Mono(1_000_000),
     wall: Wall(1_750_000_000_000),
 };
+
+/// What the core may keep in memory for readers.
+pub const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// The core and what it waits for.
 pub struct OneCore {
@@ -58,7 +62,7 @@ fn setup() -> Setup {
         broker: BrokerId(1),
         disks: 1,
         pool: Pool::new(128 << 20),
-        cache_bytes_max: 64 << 20,
+        cache_bytes_max: CACHE_BYTES_MAX,
         static_configs: Arc::new(StaticConfigs::new()),
         registration,
         seed: 1,
@@ -125,6 +129,13 @@ impl OneCore {
                 return;
             }
         }
+    }
+
+    /// Bytes of batches that the core's partitions hold in memory, and how many it believes.
+    #[allow(dead_code, reason = "not everybody asks")]
+    pub fn cached_bytes(&self) -> (usize, usize) {
+        let held = self.core.partitions().map(Partition::cached_bytes).sum();
+        (held, self.core.cache_bytes())
     }
 
     /// Produces the batches and carries them through to the answer, which must be an offset each.
