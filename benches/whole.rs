@@ -1,9 +1,12 @@
 //! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
 //! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
 //!
-//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing`, `-- cleaner` a part. The
-//! broker has CPU 0, this process CPU 1. `CORELANE_BENCH_SECONDS` (default 4) is the length of a
-//! measurement, `CORELANE_BENCH_ROUNDS` (default 3) how often each is taken; medians are printed.
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing` a part;
+//! `-- large` and `-- small` only the broker's side of `produce`, for a profiler beside it;
+//! `-- cleaner` a tail writer beside it; `-- partitions` small batches to many partitions. The broker has CPU 0, this process CPU 1.
+//! `CORELANE_BENCH_SECONDS` (default 4) is the length of a measurement, `CORELANE_BENCH_ROUNDS`
+//! (default 3) how often each is taken; medians are printed. `CORELANE_BENCH_BROKERS`, paths with a
+//! comma between, has `large`, `small` and `partitions` measure these programs in turn.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -45,15 +48,23 @@ struct Broker {
 
 impl Broker {
     fn start(name: &str, cores: &str, extra: &[&str]) -> Broker {
+        Broker::start_program(env!("CARGO_BIN_EXE_corelane"), name, cores, extra)
+    }
+
+    fn start_program(program: &str, name: &str, cores: &str, extra: &[&str]) -> Broker {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("whole-{name}"));
         let _ = std::fs::remove_dir_all(&directory);
-        Broker::start_in(directory, cores, extra)
+        Broker::run(program, directory, cores, extra)
     }
 
     fn start_in(directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
+        Broker::run(env!("CARGO_BIN_EXE_corelane"), directory, cores, extra)
+    }
+
+    fn run(program: &str, directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
         // The broker inherits what this thread may run on.
         pin(&[0, 1]);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        let mut child = Command::new(program)
             .args([
                 "serve",
                 "--listen",
@@ -227,6 +238,7 @@ fn produce(
     let frames: Vec<Bytes> = (0..partitions)
         .map(|partition| produce_frame(topic, partition, records))
         .collect();
+    let mut frames = frames.iter().cycle();
     let mut clients: Vec<Client> = (0..connections)
         .map(|_| Client::connect(broker.address))
         .collect();
@@ -234,7 +246,7 @@ fn produce(
     for (index, client) in clients.iter_mut().enumerate() {
         for _ in 0..in_flight {
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let mut latency = Histogram::new(3).expect("a histogram");
@@ -268,7 +280,7 @@ fn produce(
                 let _ = latency.record(took.as_nanos() as u64);
             }
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let took = measured_from
@@ -384,6 +396,96 @@ fn produce_against_fio() {
             produced.requests_a_second
         );
         print_latency(&name, &produced.latency);
+    }
+}
+
+/// The programs to compare: this build, or those that were named.
+fn programs() -> Vec<String> {
+    match std::env::var("CORELANE_BENCH_BROKERS") {
+        Ok(list) => list.split(',').map(str::to_owned).collect(),
+        Err(_) => vec![env!("CARGO_BIN_EXE_corelane").to_owned()],
+    }
+}
+
+/// Each program in turn, so often as there are rounds; prints medians with their spread.
+fn compare(title: &str, measure: impl Fn(&str) -> Produced) {
+    println!("{title}");
+    let programs = programs();
+    let mut all: Vec<Vec<Produced>> = programs.iter().map(|_| Vec::new()).collect();
+    for _ in 0..setting("CORELANE_BENCH_ROUNDS", 3) {
+        for (program, results) in programs.iter().zip(&mut all) {
+            results.push(measure(program));
+        }
+    }
+    for (program, results) in programs.iter().zip(&all) {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let of =
+            |value: &dyn Fn(&Produced) -> f64| -> Vec<f64> { results.iter().map(value).collect() };
+        let micros = |quantile: f64| {
+            median(of(&|one| {
+                one.latency.value_at_quantile(quantile) as f64 / 1e3
+            }))
+        };
+        println!(
+            "  {name:<12} {} MB/s, {} requests/s, broker CPU {:.2} s a GB, {:.1} us a request, \
+             p50 {:.0} us, p99 {:.0} us",
+            spread(&of(&|one| one.megabytes_a_second)),
+            spread(&of(&|one| one.requests_a_second)),
+            median(of(&|one| one.cpu_seconds_a_gigabyte)),
+            median(of(&|one| {
+                one.cpu_seconds_a_gigabyte * one.megabytes_a_second / one.requests_a_second * 1e3
+            })),
+            micros(0.5),
+            micros(0.99),
+        );
+    }
+}
+
+/// The broker alone at saturation with large batches.
+fn produce_large() {
+    let records = batch();
+    let title = format!("{} KiB batches, 8 x 5 in flight", records.len() >> 10);
+    compare(&title, |program| {
+        let broker = Broker::start_program(program, "large", "0-0", &[]);
+        broker.create("p", 1);
+        produce(&broker, "p", 1, &records, 8, 5)
+    });
+}
+
+/// The broker alone with one record a request.
+fn produce_small() {
+    for (connections, in_flight) in [(1, 1), (8, 1), (8, 5)] {
+        let title = format!("one 1 KiB record a request, {connections} x {in_flight} in flight");
+        compare(&title, |program| {
+            let broker = Broker::start_program(program, "small", "0-0", &[]);
+            broker.create("p", 1);
+            produce(&broker, "p", 1, &small_batch(), connections, in_flight)
+        });
+    }
+}
+
+/// A batch to each partition, so that their files are made.
+fn touch_all(broker: &Broker, topic: &str, partitions: i32) {
+    let (mut client, records) = (Client::connect(broker.address), small_batch());
+    for partition in 0..partitions {
+        client.send(&produce_frame(topic, partition, &records));
+        if partition >= 40 {
+            client.receive();
+        }
+    }
+    (0..partitions.min(40)).for_each(|_| drop(client.receive().len()));
+}
+
+/// Small batches to many partitions, each request to the next one: every write is its own file's.
+fn produce_partitions() {
+    for partitions in [1, 100, 1_000] {
+        let title = format!("one 1 KiB record a request, 8 x 5 in flight, {partitions} partitions");
+        compare(&title, |program| {
+            let broker = Broker::start_program(program, "partitions", "0-0", &[]);
+            broker.create("p", partitions);
+            touch_all(&broker, "p", partitions);
+            produce(&broker, "p", partitions, &small_batch(), 8, 5)
+        });
     }
 }
 
@@ -670,6 +772,15 @@ fn main() {
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     if wants("produce") {
         produce_against_fio();
+    }
+    if wanted.iter().any(|word| word == "large") {
+        produce_large();
+    }
+    if wanted.iter().any(|word| word == "small") {
+        produce_small();
+    }
+    if wanted.iter().any(|word| word == "partitions") {
+        produce_partitions();
     }
     if wants("fetch") {
         fetch_against_sendfile();

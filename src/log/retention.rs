@@ -159,7 +159,12 @@ impl Log {
         first.allocating = true;
         let (segment, file) = (first.base, first.file.clone());
         let id = self.ops.start(Job::Allocate { segment, size: 0 });
-        out.push(DiskOp::Allocate { id, file, size: 0 });
+        out.push(DiskOp::Allocate {
+            id,
+            file,
+            size: 0,
+            zeros_from: None,
+        });
         false
     }
 

@@ -30,8 +30,6 @@ pub use identity::{FORMAT_VERSION, Identity};
 
 /// How many messages each queue between two cores holds.
 const MESH_CAPACITY: usize = 4096;
-/// Memory of each core that is registered with the kernel for disk work.
-const REGISTERED_BYTES: usize = 4 << 20;
 /// Threads for slow work on names, shared by all cores.
 const BLOCKING_THREADS: usize = 2;
 /// How long closing may take before the node gives up on it.
@@ -114,7 +112,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 cores: cores as u16,
                 broker,
                 disks: options.data_directories.len() as u16,
-                pool: Pool::new(REGISTERED_BYTES),
+                // What the cache holds, and an eighth for gathers and reads under way.
+                pool: Pool::new(per_core * 5 / 8),
                 cache_bytes_max: per_core / 2,
                 static_configs: options.configs.clone(),
                 registration: registration.clone(),

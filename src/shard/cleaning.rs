@@ -133,9 +133,8 @@ impl Core {
             return self.cleaned(now, slot, None, effects);
         };
         let mut events = Vec::new();
-        let before = partition.cached_bytes();
         let (progress, moved) = partition.compact(now, &mut effects.disk, &mut events);
-        self.cached(before, slot);
+        self.count_cache(slot);
         self.partition_events(now, slot, &mut events, effects);
         self.dirty(slot);
         self.pace(now, moved);

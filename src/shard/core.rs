@@ -101,6 +101,8 @@ pub struct Core {
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Option<Box<Partition>>>,
+    /// By slot, how much of the core's cache is put down to it.
+    cached: Vec<usize>,
 }
 
 impl Table {
@@ -118,6 +120,7 @@ impl Table {
 
     fn push(&mut self, partition: Partition) {
         self.slots.push(Some(Box::new(partition)));
+        self.cached.push(0);
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -179,9 +182,8 @@ impl Core {
         self.commit_groups(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
             if let Some(partition) = self.partitions.get_mut(slot) {
-                let before = partition.cached_bytes();
                 partition.flush_turn(now, &mut effects.disk);
-                self.cached(before, slot);
+                self.count_cache(slot);
                 self.schedule(slot);
             }
         }
@@ -209,6 +211,11 @@ impl Core {
     /// What has been measured here; the host adds its own.
     pub fn measurements(&mut self) -> &mut Measurements {
         &mut self.measurements
+    }
+
+    /// Bytes of batches in memory as they are put down, for tests that count them again.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
     }
 
     /// Partitions opened, of how many; for the readiness report.
@@ -283,10 +290,9 @@ impl Core {
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
-        let before = partition.cached_bytes();
         let mut events = std::mem::take(&mut self.partition_events);
         partition.handle_disk(now, done, &mut effects.disk, &mut events);
-        self.cached(before, slot);
+        self.count_cache(slot);
         self.partition_events(now, slot, &mut events, effects);
         self.partition_events = events;
         // A completed write makes room for what was gathered meanwhile.
@@ -438,9 +444,9 @@ impl Core {
     pub(super) fn insert(&mut self, partition: Partition) {
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
-        self.cache_bytes += partition.cached_bytes();
         let id = partition.id();
         self.partitions.push(partition);
+        self.count_cache(slot);
         self.seat(id, slot);
         self.schedule(slot);
     }
@@ -454,12 +460,10 @@ impl Core {
 
     /// The partition is gone for good.
     pub(super) fn forget(&mut self, slot: Slot) {
-        if let Some(partition) = self.partitions.get(slot) {
-            self.cache_bytes = self.cache_bytes.saturating_sub(partition.cached_bytes());
-        }
         self.timers.cancel(&Timer::Partition(slot));
         self.dirty.remove(&slot);
         self.partitions.remove(slot);
+        self.count_cache(slot);
     }
 
     /// The partition has something to write at the end of the turn.
@@ -479,9 +483,15 @@ impl Core {
         }
     }
 
-    pub(super) fn cached(&mut self, before: usize, slot: Slot) {
-        let after = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
-        self.cache_bytes = (self.cache_bytes + after).saturating_sub(before);
+    /// Puts down what the partition holds now. Against what was put down the last time, and not
+    /// against what it held a moment ago: what an append takes was missed that way, for ever.
+    pub(super) fn count_cache(&mut self, slot: Slot) {
+        let now = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
+        let Some(counted) = self.partitions.cached.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let before = std::mem::replace(counted, now);
+        self.cache_bytes = self.cache_bytes + now - before;
     }
 
     /// Drops cache until the budget holds: round the partitions, so that none is drained alone.
@@ -496,8 +506,8 @@ impl Core {
             let excess = self.cache_bytes - limit;
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess);
-                self.cache_bytes = self.cache_bytes.saturating_sub(evicted);
                 self.measurements.cache.evicted_bytes += evicted as u64;
+                self.count_cache(slot);
             }
         }
     }

@@ -151,9 +151,19 @@ impl Disk {
                 return Ok(DiskOutput::Data(Arc::new(Buf::copy_of(&bytes))));
             }
             DiskOp::Sync { file, .. } => self.files.file(&file).map(|inode| self.files.sync(inode)),
-            DiskOp::Allocate { file, size, .. } => {
+            DiskOp::Allocate {
+                file,
+                size,
+                zeros_from,
+                ..
+            } => {
                 let inode = self.files.create(&file);
-                inode.map(|inode| self.files.allocate(inode, size))
+                inode.map(|inode| {
+                    self.files.allocate(inode, size);
+                    let from = zeros_from.unwrap_or(size);
+                    let zeros = vec![0; size.saturating_sub(from) as usize];
+                    self.files.write(inode, from, &zeros, false);
+                })
             }
             DiskOp::Truncate { file, size, .. } => self
                 .files
@@ -279,6 +289,12 @@ fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {
     match op {
         DiskOp::Write { file, at, data, .. } => Some((file, *at..*at + data.len() as u64)),
+        DiskOp::Allocate {
+            file,
+            size,
+            zeros_from: Some(from),
+            ..
+        } => Some((file, *from..*size)),
         _ => None,
     }
 }

@@ -138,11 +138,17 @@ impl Disk {
                 };
                 entry.durable = entry.now.clone();
             }
-            DiskOp::Allocate { file, size, .. } => {
+            DiskOp::Allocate {
+                file,
+                size,
+                zeros_from,
+                ..
+            } => {
                 assert!(self.directories.contains(&file.parent()), "{file:?}");
                 let entry = self.files.entry(file).or_default();
                 let size = entry.now.len().max(size as usize);
                 entry.now.resize(size, 0);
+                entry.now[zeros_from.map_or(size, |from| from as usize)..].fill(0);
             }
             DiskOp::Truncate { file, size, .. } => {
                 let entry = self.files.get_mut(&file).expect("a file to cut");
