@@ -91,6 +91,10 @@ pub struct Readiness {
     pub partitions_opened: u64,
     /// Partitions there are.
     pub partitions: u64,
+    /// Bytes of logs that recovery has scanned until now.
+    pub scanned_bytes: u64,
+    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    pub scan_bytes: u64,
 }
 
 /// Where the answer to a question goes. Giving it neither waits nor fails: if the asker has gone,

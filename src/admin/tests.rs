@@ -63,6 +63,7 @@ pub(super) fn handle_that(
             ready: false,
             partitions_opened: 3,
             partitions: 10,
+            ..Readiness::default()
         }),
         process: Box::new(|| Some(PROCESS)),
         names: NAMES,
@@ -208,6 +209,8 @@ fn ready_tells_the_progress_with_503_and_then_200() {
             ready: partitions_opened == 10,
             partitions_opened,
             partitions: 10,
+            scanned_bytes: 7,
+            scan_bytes: 9,
         }
     };
     let handle = Handle {
@@ -219,14 +222,14 @@ fn ready_tells_the_progress_with_503_and_then_200() {
     assert_eq!(status, 503);
     assert_eq!(
         body,
-        "{\"ready\":false,\"partitions_opened\":3,\"partitions\":10}"
+        "{\"ready\":false,\"partitions_opened\":3,\"partitions\":10,\"scanned_bytes\":7,\"scan_bytes\":9}"
     );
     opened.store(10, Ordering::SeqCst);
     let (status, _, body) = get(running.addr, "/health/ready");
     assert_eq!(status, 200);
     assert_eq!(
         body,
-        "{\"ready\":true,\"partitions_opened\":10,\"partitions\":10}"
+        "{\"ready\":true,\"partitions_opened\":10,\"partitions\":10,\"scanned_bytes\":7,\"scan_bytes\":9}"
     );
     running.stop();
 }

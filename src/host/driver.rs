@@ -22,7 +22,7 @@ use crate::net::Descriptor;
 use crate::obs::{CoreSnapshot, DiskVerb, FetchStage, Measurements, ProduceStage};
 use crate::partition::Refusal;
 use crate::rt::{self, Counters, Disk, File, Port};
-use crate::shard::{Core, Effects, Event, PeerMessage, Reply, Request, Setup, Ticket};
+use crate::shard::{Core, Effects, Event, PeerMessage, Progress, Reply, Request, Setup, Ticket};
 
 use super::call::{Answer, Call, Calls};
 
@@ -71,8 +71,8 @@ pub enum Status {
     Listening(CoreId),
     /// The core has closed everything.
     Stopped(CoreId),
-    /// The core has opened so many partitions, of so many.
-    Progress(CoreId, usize, usize),
+    /// How far the core's start has come.
+    Progress(CoreId, Progress),
     /// SIGTERM or SIGINT.
     Signal,
     /// The core cannot go on.
@@ -239,10 +239,10 @@ impl Host {
         RefMut::map(self.0.core.borrow_mut(), Core::measurements)
     }
 
-    /// Tells the node how many partitions this core has opened, of how many.
+    /// Tells the node how far this core's start has come.
     pub fn report_progress(&self) {
-        let (opened, of) = self.0.core.borrow().progress();
-        let _ = self.0.status.send(Status::Progress(self.0.id, opened, of));
+        let progress = self.0.core.borrow().progress();
+        let _ = self.0.status.send(Status::Progress(self.0.id, progress));
     }
 
     /// Waits until `at`.

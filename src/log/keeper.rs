@@ -109,6 +109,30 @@ impl Log {
         self.keep(out);
     }
 
+    /// Bytes behind what the checkpoint vouches for, about: what recovery would scan now.
+    pub fn unvouched_bytes(&self) -> u64 {
+        let mark = &self.keeper.mark;
+        let from = self
+            .segments
+            .partition_point(|segment| segment.base < mark.active);
+        let behind: u64 = self.segments[from..]
+            .iter()
+            .map(|segment| segment.size)
+            .sum();
+        let first = self.segments.get(from).map(|segment| segment.base);
+        let vouched = if first == Some(mark.active) {
+            mark.position
+        } else {
+            0
+        };
+        behind.saturating_sub(vouched)
+    }
+
+    /// True while a checkpoint waits or is being written.
+    pub fn is_checkpointing(&self) -> bool {
+        self.keeper.pending.is_some() || self.keeper.is_busy()
+    }
+
     fn mark_now(&self, producers: Bytes) -> Mark {
         let active = self
             .segments

@@ -69,6 +69,8 @@ pub(super) struct Recovery {
     trims: Vec<(Offset, u64)>,
     search: Option<Search>,
     clean: bool,
+    /// Bytes that are to be scanned, as far as that is known, and that were read until now.
+    to_scan: u64,
     scanned: u64,
     cut: u64,
 }
@@ -232,6 +234,8 @@ impl Log {
         if recovery.scans.is_empty() {
             return self.trim_all(recovery, out);
         }
+        let sizes: u64 = recovery.scans.iter().map(|found| found.size).sum();
+        recovery.to_scan = sizes.saturating_sub(recovery.vouched);
         recovery.phase = Phase::Syncing;
         for found in &recovery.scans {
             let file = Segment::absent(&self.directory, found.base, Wall(0)).file;
@@ -491,6 +495,12 @@ impl Log {
                     let search = Search::begin(walk, rest, size, recovery.vouched);
                     let from = walk.position;
                     recovery.search = Some(search);
+                    if at + bytes.len() as u64 >= size {
+                        // The chunk holds all that follows.
+                        let block = from - from % BLOCK as u64;
+                        let rest = bytes.get((block - at) as usize..).unwrap_or(&[]);
+                        return self.search(recovery, block, rest, out, events);
+                    }
                     self.read_chunk(base, from, CHUNK, true, out);
                     return Ok(false);
                 }
@@ -584,7 +594,8 @@ impl Log {
         out: &mut Vec<DiskOp>,
         events: &mut Vec<Event>,
     ) -> Result<bool, Fault> {
-        let search = recovery.search.take().expect("a search is under way");
+        let mut search = recovery.search.take().expect("a search is under way");
+        search.close();
         let found = recovery.scans.front().expect("a segment is being scanned");
         match trailer::judge(&search.seen) {
             Verdict::Damaged => {
@@ -683,6 +694,13 @@ impl Log {
         false
     }
 
+    /// While it opens: bytes that were scanned, and that are to be, as far as that is known.
+    pub fn recovery_progress(&self) -> (u64, u64) {
+        self.recovery.as_ref().map_or((0, 0), |recovery| {
+            (recovery.scanned.min(recovery.to_scan), recovery.to_scan)
+        })
+    }
+
     fn opened(&mut self, recovery: &Recovery, events: &mut Vec<Event>) {
         self.stage = Stage::Ready;
         self.epochs.raise_start(self.start);
@@ -693,7 +711,9 @@ impl Log {
         // What the checkpoint does not count as full is not compacted.
         let uncounted =
             self.options.compact && active.is_some_and(|base| base > self.keeper.mark.active);
-        self.tail.checkpoint_wanted = uncounted || recovery.scanned >= CHECKPOINT_BYTES;
+        // What was scanned counts towards the next checkpoint: otherwise kill after kill adds to it.
+        self.tail.since_checkpoint = self.unvouched_bytes();
+        self.tail.checkpoint_wanted = uncounted || self.tail.since_checkpoint >= CHECKPOINT_BYTES;
         let (clean, bytes_scanned) = (recovery.clean, recovery.scanned);
         events.push(Event::Ready {
             clean,

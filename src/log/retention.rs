@@ -74,6 +74,7 @@ impl Log {
             return;
         }
         self.retire_below_durable_start(out);
+        self.seal_full(out);
         let expired = self
             .segments
             .iter()

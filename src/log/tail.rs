@@ -24,7 +24,7 @@ pub(super) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes after which a checkpoint is asked for: what recovery scans at most, about.
 pub(super) const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The steps in which a file grows, in bytes.
-const STEP_MIN: u64 = 128 << 10;
+pub(super) const STEP_MIN: u64 = 32 << 10;
 const STEP_MAX: u64 = 64 << 20;
 /// How long a full disk is left alone before it is asked again.
 const SPACE_RETRY_MS: i64 = 1000;
@@ -433,6 +433,18 @@ impl Log {
         metadata_done && marked && sealed
     }
 
+    /// Goes on with the full segments that could not be sealed before.
+    pub(super) fn seal_full(&mut self, out: &mut Vec<DiskOp>) {
+        let full = self.segments.len().saturating_sub(1);
+        for index in 0..full {
+            let segment = &self.segments[index];
+            let written = segment.stage == FileStage::Open && segment.written == segment.size;
+            if written && self.fault.is_none() {
+                self.is_sealed(index, out);
+            }
+        }
+    }
+
     /// Sees to it that a full segment becomes durable and exact.
     pub(super) fn is_sealed(&mut self, index: usize, out: &mut Vec<DiskOp>) -> bool {
         let segment = &mut self.segments[index];
@@ -440,6 +452,10 @@ impl Log {
             FileStage::Sealed => return true,
             FileStage::Sealing => return false,
             FileStage::Absent | FileStage::Creating | FileStage::Naming | FileStage::Open => {}
+        }
+        if segment.allocating {
+            // It would be done behind the trim, and leave the full segment longer than it is.
+            return false;
         }
         segment.stage = FileStage::Sealing;
         let (base, file) = (segment.base, segment.file.clone());
@@ -571,6 +587,8 @@ impl Log {
             segment.stage = FileStage::Naming;
             let id = self.ops.start(Job::Names { segment: base });
             out.push(DiskOp::SyncDirectory { id, directory });
+        } else {
+            self.seal_full(out);
         }
     }
 

@@ -199,6 +199,26 @@ impl Partition {
         self.log.segment_count()
     }
 
+    /// Bytes that the next recovery would scan if the process died now, about.
+    pub fn unvouched_bytes(&self) -> u64 {
+        self.log.unvouched_bytes()
+    }
+
+    /// While it opens: bytes that recovery has scanned, and that are to be scanned.
+    pub fn recovery_progress(&self) -> (u64, u64) {
+        self.log.recovery_progress()
+    }
+
+    /// True while a checkpoint waits or is being written.
+    pub fn is_checkpointing(&self) -> bool {
+        self.log.is_checkpointing()
+    }
+
+    /// Has the log vouch for all that it holds by now, once that is durable.
+    pub fn checkpoint(&mut self, out: &mut Vec<DiskOp>) {
+        self.log.checkpoint(self.producers.snapshot(), out);
+    }
+
     /// Bytes of cache that can be dropped.
     pub fn cached_bytes(&self) -> usize {
         self.log.cached_bytes()
@@ -385,9 +405,7 @@ impl Partition {
                 log::Event::Committed => self.commit(events),
                 log::Event::Filled => events.push(Event::Filled),
                 log::Event::CompactionDue => events.push(Event::CompactionDue),
-                log::Event::CheckpointWanted => {
-                    self.log.checkpoint(self.producers.snapshot(), out);
-                }
+                log::Event::CheckpointWanted => self.checkpoint(out),
                 log::Event::StartOffsetDurable(offset) => {
                     self.start_durable = (offset < self.log_start()).then_some(offset);
                     events.push(Event::StartOffsetDurable(offset));

@@ -23,7 +23,7 @@ use io_uring::types::{Fd, FsyncFlags};
 use super::blocking::BlockingPort;
 use super::counters::add;
 use super::descriptors::{Access, Descriptors};
-use super::device::{DeviceFacts, DurableWrite, probe_device};
+use super::device::DurableWrite;
 use super::executor::{Machine, current, spawn_local};
 use super::gate::Gate;
 use super::metadata;
@@ -39,25 +39,6 @@ pub struct DataDirectory {
     pub direct: bool,
     /// How durable writes are made.
     pub durable_write: DurableWrite,
-}
-
-impl DataDirectory {
-    /// Asks and tries out the device under `path`, which must exist, before the shards start.
-    pub fn probe(path: &Path) -> io::Result<(DataDirectory, DeviceFacts)> {
-        let facts = probe_device(path)?;
-        let (direct, durable_write) = (facts.direct_ok, facts.durable_write);
-        if !direct {
-            tracing::warn!(directory = %path.display(), "no O_DIRECT here: going on buffered");
-        }
-        Ok((
-            DataDirectory {
-                path: path.to_owned(),
-                direct,
-                durable_write,
-            },
-            facts,
-        ))
-    }
 }
 
 /// How long an open waits for a descriptor before it fails.

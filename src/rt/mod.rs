@@ -39,7 +39,9 @@ mod metadata;
 pub mod process;
 pub mod properties;
 mod ring;
+pub mod self_test;
 mod sendfile;
+mod shared_sync;
 pub mod signals;
 pub mod stream;
 #[cfg(test)]

@@ -13,10 +13,13 @@ use crate::partition::{Event as PartitionEvent, Partition, Token};
 use crate::record::Scratch;
 
 use super::appends::Appends;
+use super::checkpoints::Checkpoints;
 use super::cleaning::Cleaning;
 use super::coordinators::{self, Coordinators};
 use super::lifecycle::Lifecycle;
-use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
+use super::message::{
+    Effects, Event, PartitionDescription, PeerMessage, Progress, Reply, Request, Ticket,
+};
 use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
@@ -46,6 +49,8 @@ pub(super) enum Timer {
     Cleaning,
     /// The expiry of silent producers is due.
     ProducerExpiry,
+    /// Logs may have to write a checkpoint.
+    Checkpoints,
 }
 
 /// What a core is started with.
@@ -85,6 +90,7 @@ pub struct Core {
     pub(super) deletions: Deletions,
     pub(super) producer_ids: ProducerIds,
     pub(super) lifecycle: Lifecycle,
+    pub(super) checkpoints: Checkpoints,
     pub(super) metadata: Option<Metadata>,
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
@@ -150,6 +156,7 @@ impl Core {
             deletions: Deletions::default(),
             producer_ids: ProducerIds::default(),
             lifecycle: Lifecycle::default(),
+            checkpoints: Checkpoints::default(),
             metadata,
             timers: Timers::default(),
             scratch: Scratch::new(),
@@ -218,9 +225,17 @@ impl Core {
         self.cache_bytes
     }
 
-    /// Partitions opened, of how many; for the readiness report.
-    pub fn progress(&self) -> (usize, usize) {
-        self.lifecycle.progress()
+    /// How far the start has come.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.lifecycle.progress();
+        for slot in self.lifecycle.opening() {
+            if let Some(partition) = self.partitions.get(slot) {
+                let (scanned, of) = partition.recovery_progress();
+                progress.scanned_bytes += scanned;
+                progress.scan_bytes += of;
+            }
+        }
+        progress
     }
 
     fn request(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Effects) {
@@ -310,11 +325,12 @@ impl Core {
                 Timer::Retention => self.retain(now, effects),
                 Timer::Cleaning => self.clean(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
+                Timer::Checkpoints => self.write_checkpoints(now, effects),
             }
         }
     }
 
-    fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+    pub(super) fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
@@ -388,7 +404,10 @@ impl Core {
                 } => {
                     self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
                     self.measurements.logs.recovery_cut_bytes += bytes_cut;
-                    self.opened(slot, clean, effects);
+                    if !clean {
+                        self.checkpoints.recovered(slot);
+                    }
+                    self.opened(now, slot, bytes_scanned, effects);
                     self.load(now, slot);
                 }
                 PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
@@ -406,7 +425,7 @@ impl Core {
                         self.measurements.logs.corrupt += 1;
                     }
                     moved = true;
-                    self.fenced(slot, fault, effects);
+                    self.fenced(now, slot, fault, effects);
                 }
             }
         }
@@ -461,6 +480,7 @@ impl Core {
     /// The partition is gone for good.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.timers.cancel(&Timer::Partition(slot));
+        self.checkpoints.forget(slot);
         self.dirty.remove(&slot);
         self.partitions.remove(slot);
         self.count_cache(slot);

@@ -18,7 +18,7 @@ use crate::protocol::ErrorCode;
 use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
 
 use super::core::{Core, Slot};
-use super::message::{Effects, PeerMessage};
+use super::message::{Effects, PeerMessage, Progress};
 
 /// How many logs a core opens at a time: enough to keep the disk busy, few enough to bound the
 /// memory that recovery reads into.
@@ -35,6 +35,8 @@ pub(super) struct Lifecycle {
     opening: BTreeSet<Slot>,
     opened: usize,
     of: usize,
+    /// Bytes that logs which are open by now have scanned.
+    scanned_bytes: u64,
     started: bool,
     /// Images whose deletions are not durable yet, in order of version.
     applying: VecDeque<(u64, BTreeSet<Slot>)>,
@@ -61,8 +63,19 @@ impl Resolved {
 }
 
 impl Lifecycle {
-    pub(super) fn progress(&self) -> (usize, usize) {
-        (self.opened, self.of)
+    /// How far the start has come, but for the logs that are being opened.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            opened: self.opened,
+            of: self.of,
+            scanned_bytes: self.scanned_bytes,
+            scan_bytes: self.scanned_bytes,
+        }
+    }
+
+    /// The logs that are being opened.
+    pub(super) fn opening(&self) -> impl Iterator<Item = Slot> {
+        self.opening.iter().copied()
     }
 }
 
@@ -86,7 +99,7 @@ impl Core {
         self.coordinators.set_settings(&self.settings.groups);
         let mut deleting = BTreeSet::new();
         match directories {
-            Some(directories) => self.start(&directories, effects),
+            Some(directories) => self.start(now, &directories, effects),
             None => {
                 let mut resolved = Resolved::default();
                 for record in records {
@@ -150,7 +163,7 @@ impl Core {
 
     /// The first image: what this core owns is opened where it has a directory, and made where it
     /// has none (a partition gets its directory with its first record).
-    fn start(&mut self, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
+    fn start(&mut self, now: Now, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
         let image = self.image.clone();
         for topic in image.topics() {
             let settings = self.topic_settings(topic);
@@ -178,7 +191,7 @@ impl Core {
             }
         }
         self.open_more(effects);
-        self.report_progress(effects);
+        self.report_progress(now, effects);
     }
 
     fn owns(&self, id: TopicPartition) -> bool {
@@ -253,28 +266,36 @@ impl Core {
     }
 
     /// A log is open, or will never be.
-    pub(super) fn opened(&mut self, slot: Slot, _clean: bool, effects: &mut Effects) {
+    pub(super) fn opened(&mut self, now: Now, slot: Slot, scanned: u64, effects: &mut Effects) {
         if self.lifecycle.opening.remove(&slot) {
             self.lifecycle.opened += 1;
+            self.lifecycle.scanned_bytes += scanned;
             self.open_more(effects);
-            self.report_progress(effects);
+            self.report_progress(now, effects);
         }
     }
 
-    fn report_progress(&mut self, effects: &mut Effects) {
+    fn report_progress(&mut self, now: Now, effects: &mut Effects) {
         let lifecycle = &mut self.lifecycle;
         if lifecycle.opened == lifecycle.of && !lifecycle.started {
             lifecycle.started = true;
             effects.ready = true;
+            self.look_at_checkpoints(now);
         }
     }
 
-    pub(super) fn fenced(&mut self, slot: Slot, fault: log::Fault, effects: &mut Effects) {
+    pub(super) fn fenced(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        fault: log::Fault,
+        effects: &mut Effects,
+    ) {
         self.fail_deletions(slot, Refusal::Fenced, effects);
         effects
             .faults
             .push((self.partitions.get(slot).map(Partition::id), fault));
-        self.opened(slot, false, effects);
+        self.opened(now, slot, 0, effects);
         self.closed(slot, effects);
         // A log that cannot even be deleted: its directory is found and removed at the next start.
         self.settle_deletion(slot, effects);
@@ -289,7 +310,7 @@ impl Core {
         self.unseat(slot, ErrorCode::NotCoordinator, effects);
         self.fail_deletions(slot, Refusal::NotLeader, effects);
         self.partition_events(now, slot, &mut events, effects);
-        self.opened(slot, false, effects);
+        self.opened(now, slot, 0, effects);
     }
 
     /// A deleted partition's files are out of the way for good.

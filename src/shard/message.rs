@@ -25,6 +25,19 @@ pub struct Ticket {
     pub number: u64,
 }
 
+/// How far a core's start has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Partitions that are open, or were found offline.
+    pub opened: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Bytes that recovery has scanned.
+    pub scanned_bytes: u64,
+    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    pub scan_bytes: u64,
+}
+
 /// Something that happens to a core.
 #[derive(Debug)]
 pub enum Event {

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk;
 mod rules;
+mod start;
 
 use bytes::Bytes;
 

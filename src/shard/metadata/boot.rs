@@ -212,7 +212,14 @@ impl Core {
         if metadata.commit(now, Asker::Start, decision).is_err() {
             metadata.stage = Stage::Failed;
             effects.fatal = Some("the metadata log takes no records".to_owned());
+            return;
         }
+        // Nobody is promised these records, each start writes them anew, and whatever is promised
+        // later lies behind them in the log: they are in force before they are durable.
+        if let Some(commit) = metadata.committing.take() {
+            metadata.apply_commit(&commit);
+        }
+        self.first_image(effects);
     }
 
     pub(super) fn first_image(&mut self, effects: &mut Effects) {

@@ -293,22 +293,8 @@ impl Core {
         else {
             return;
         };
-        let mut removed = Vec::new();
-        for (index, record) in commit.records.iter().enumerate() {
-            let offset = commit.base_offset.plus(index as i64);
-            if let Err(why) = metadata.image.apply(offset, record) {
-                // The controller decided this on the very image it is applied to.
-                unreachable!("a decided record does not apply: {why}");
-            }
-            if let Record::RemoveTopic { id } = record {
-                removed.push(*id);
-            }
-        }
-        if let Asker::Start = commit.asker {
-            self.first_image(effects);
-        } else {
-            self.next_image(commit, removed, effects);
-        }
+        let removed = metadata.apply_commit(&commit);
+        self.next_image(commit, removed, effects);
         self.decide(now, effects);
     }
 
@@ -369,6 +355,22 @@ impl Core {
 }
 
 impl Metadata {
+    /// Changes the image as decided; gives the topics that go.
+    fn apply_commit(&mut self, commit: &Commit) -> Vec<TopicId> {
+        let mut removed = Vec::new();
+        for (index, record) in commit.records.iter().enumerate() {
+            let offset = commit.base_offset.plus(index as i64);
+            if let Err(why) = self.image.apply(offset, record) {
+                // The controller decided this on the very image it is applied to.
+                unreachable!("a decided record does not apply: {why}");
+            }
+            if let Record::RemoveTopic { id } = record {
+                removed.push(*id);
+            }
+        }
+        removed
+    }
+
     /// Appends a decision's records as one batch. Gives the asker back if the log refuses.
     fn commit(&mut self, now: Now, asker: Asker, decision: Decision) -> Result<(), Asker> {
         let Decision { records, reply } = decision;
