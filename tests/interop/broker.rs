@@ -166,7 +166,9 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn corelane(scratch: &Path, port: u16) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let named = std::env::var_os("CORELANE_BINARY");
+    let program = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
+    let mut command = Command::new(program);
     command
         .arg("serve")
         .arg("--data-dir")

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broker::Broker;
 use crate::{clients, librdkafka};
@@ -399,23 +399,21 @@ fn check(name: &str, library: Library, assignor: &'static str) {
     let records = std::env::var("CORELANE_INTEROP_RECORDS")
         .ok()
         .and_then(|text| text.parse().ok());
-    let checked = flow(
-        broker.bootstrap(),
-        name,
-        library,
-        assignor,
-        records.unwrap_or(RECORDS),
-    );
-    checked.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (records, began) = (records.unwrap_or(RECORDS), Instant::now());
+    let checked = flow(broker.bootstrap(), name, library, assignor, records);
+    let repeated = checked.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let seconds = began.elapsed().as_secs_f64();
+    println!("\n| {name} | {records} records | {seconds:.0} s | {repeated} processed again |");
 }
 
+/// How many records were processed more than once.
 fn flow(
     bootstrap: &str,
     name: &str,
     library: Library,
     assignor: &'static str,
     records: usize,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let name = format!("g-{name}-{}", std::process::id());
     librdkafka::create_topics(bootstrap, std::slice::from_ref(&name), PARTITIONS)?;
     let commits = Commits::watch(bootstrap, &name, &name);
@@ -449,7 +447,10 @@ fn flow(
     entries.sort_by_key(|entry| entry.microseconds);
     let wrong = violations(&entries, library == REPEATS);
     if wrong.is_empty() {
-        Ok(())
+        let all = entries
+            .iter()
+            .filter(|entry| matches!(entry.event, Event::Record(..)));
+        Ok(all.count() - pages.processed.len())
     } else {
         Err(wrong.into_iter().take(10).collect::<Vec<_>>().join("\n"))
     }

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `CORELANE_INTEROP_AGAINST=kafka` | Apache Kafka instead of corelane: the suites hold themselves to the yardstick |
 //! | `CORELANE_INTEROP_BOOTSTRAP=HOST:PORT` | a broker that runs already |
+//! | `CORELANE_BINARY=PATH` | another build of corelane than this one's, such as a release |
 //! | `CORELANE_INTEROP_WRITERS=java,librdkafka` | only these writers |
 //! | `CORELANE_INTEROP_RECORDS=200000` | how many records flow through each group |
 //! | `CORELANE_INTEROP_TRANSCRIPT=1` | with `--nocapture`: what Kafka's tools say about Apache Kafka |
