@@ -43,13 +43,13 @@ fn change(crowd: &mut Crowd, random: &mut Prng) {
 }
 
 async fn crash(mut broker: Broker, place: &Cell<SocketAddr>) -> (Broker, Instant) {
-    let back = tokio::task::spawn_blocking(move || {
+    let (broker, started) = crowd::aside(move || {
         broker.kill();
         let started = Instant::now();
         broker.run();
         (broker, started)
-    });
-    let (broker, started) = back.await.expect("a broker that starts");
+    })
+    .await;
     place.set(broker.address());
     (broker, started)
 }

@@ -12,7 +12,8 @@
 //! | `CORELANE_GROUP_KILLS` | rounds of `kill -9` under groups that commit | 4 |
 //!
 //! `CORELANE_BINARY` names another build of the broker than this one's; `CORELANE_STORM_BOOTSTRAP`
-//! lets the storms go over a broker that runs already, such as Apache Kafka.
+//! lets the storms go over a broker that runs already, such as Apache Kafka; `CORELANE_STORM_CORES`
+//! is its `--cores`; with `CORELANE_STORM_YIELD` the crowd leaves the CPUs to the broker.
 
 #[path = "../support/mod.rs"]
 mod support;

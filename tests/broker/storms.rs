@@ -86,12 +86,13 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(protocol: Protocol) -> Storm {
+    async fn new(protocol: Protocol) -> Storm {
         let size = Size::of_the_environment();
         let (broker, address) = match std::env::var("CORELANE_STORM_BOOTSTRAP") {
             Ok(other) => (None, other.parse().expect("an address")),
             Err(_) => {
-                let broker = Broker::start_with(size.arguments());
+                let arguments = size.arguments();
+                let broker = crowd::aside(|| Broker::start_with(arguments)).await;
                 let address = broker.address();
                 (Some(broker), address)
             }
@@ -179,7 +180,7 @@ async fn audit(crowds: &[Crowd]) -> Duration {
 
 fn storm(protocol: Protocol) {
     crowd::run(async {
-        let mut storm = Storm::new(protocol);
+        let mut storm = Storm::new(protocol).await;
         let mut client = Client::connect(storm.place.get());
         let members = storm.size.members;
         let small = storm.topic(&mut client, "small", SMALL_PARTITIONS);
@@ -188,7 +189,9 @@ fn storm(protocol: Protocol) {
         let mut large = storm.group("large".to_owned(), &large);
         crowd::find_coordinator(storm.place.get(), &large.group.name).await;
         let beside = storm.beside(&mut client, &probe, &large.group.name);
-        storm.probe = Some(Probe::start(storm.place.get(), &probe.name, beside));
+        let address = storm.place.get();
+        let probe = crowd::aside(move || Probe::start(address, &probe.name, beside)).await;
+        storm.probe = Some(probe);
         let stretch = storm.size.stretch;
         // The first batches make the files.
         tokio::time::sleep(stretch / 3).await;
@@ -250,7 +253,7 @@ fn storm(protocol: Protocol) {
         }
         println!("{commits} commits");
         if let Some(broker) = storm.broker.take() {
-            reload(broker, &storm.place, &crowds).await;
+            storm.broker = Some(reload(broker, &storm.place, &crowds).await);
         }
         audit(&crowds).await;
         for crowd in &crowds {
@@ -261,10 +264,11 @@ fn storm(protocol: Protocol) {
 
 /// The broker is killed, and then stopped, under all these groups: how long until all of them have
 /// their coordinators again; nothing is lost, and everybody belongs as before.
-async fn reload(mut broker: Broker, place: &Cell<SocketAddr>, crowds: &[Crowd]) {
+async fn reload(mut broker: Broker, place: &Cell<SocketAddr>, crowds: &[Crowd]) -> Broker {
     for kill in [true, false] {
         let began = Instant::now();
-        let back = tokio::task::spawn_blocking(move || {
+        let down;
+        (broker, down) = crowd::aside(move || {
             match kill {
                 true => broker.kill(),
                 false => broker.stop(),
@@ -272,9 +276,8 @@ async fn reload(mut broker: Broker, place: &Cell<SocketAddr>, crowds: &[Crowd]) 
             let down = Instant::now();
             broker.run();
             (broker, down)
-        });
-        let (running, down) = back.await.expect("a broker that starts");
-        broker = running;
+        })
+        .await;
         place.set(broker.address());
         let ready = broker.ready_after();
         let audited = audit(crowds).await;
@@ -289,6 +292,7 @@ async fn reload(mut broker: Broker, place: &Cell<SocketAddr>, crowds: &[Crowd]) 
             began.elapsed()
         );
     }
+    broker
 }
 
 #[test]

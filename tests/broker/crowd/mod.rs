@@ -90,12 +90,33 @@ pub struct Crowd {
     next: usize,
 }
 
-/// Runs something that waits, with all the tasks that it spawns, on this thread.
+/// Runs something that waits, with all the tasks that it spawns, on this thread. With
+/// `CORELANE_STORM_YIELD` set, the thread runs only when nobody else wants its CPU: a crowd that
+/// shares its CPUs with the broker is then not what the broker is measured by.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    LocalSet::new().block_on(&runtime.expect("a runtime"), work)
+        .max_blocking_threads(1)
+        .thread_keep_alive(Duration::from_secs(3_600))
+        .build()
+        .expect("a runtime");
+    // Threads and processes are as willing to yield as the thread that starts them, so the one
+    // that starts all others is there first.
+    runtime.block_on(aside(|| ()));
+    if std::env::var_os("CORELANE_STORM_YIELD").is_some() {
+        let thread = std::fs::read_link("/proc/thread-self").expect("a thread");
+        let number = thread.file_name().expect("its number").to_os_string();
+        let mut command = std::process::Command::new("chrt");
+        let status = command.args(["--idle", "--pid", "0"]).arg(number).status();
+        assert!(status.expect("chrt").success());
+    }
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// Runs something that takes its time, on the thread for that.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The answer of a code.

@@ -46,9 +46,17 @@ impl std::fmt::Display for Latencies {
     }
 }
 
+/// What a probe and its owner share.
+#[derive(Default)]
+struct Measured {
+    microseconds: Vec<u64>,
+    /// A new stretch has begun: what is late already is not its fault.
+    afresh: bool,
+}
+
 /// A running probe.
 pub struct Probe {
-    measured: Arc<Mutex<Vec<u64>>>,
+    measured: Arc<Mutex<Measured>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +64,7 @@ pub struct Probe {
 impl Probe {
     /// Produces to this partition until it is dropped.
     pub fn start(address: SocketAddr, topic: &str, partition: i32) -> Probe {
-        let measured = Arc::new(Mutex::new(Vec::new()));
+        let measured = Arc::<Mutex<Measured>>::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (into, until, topic) = (measured.clone(), stop.clone(), topic.to_owned());
         let thread = std::thread::spawn(move || {
@@ -70,7 +78,12 @@ impl Probe {
                 let answer = client.produce(&topic, partition, batch(&[&VALUE]));
                 assert_eq!(answer.error, ErrorCode::None);
                 let took = due.elapsed().as_micros() as u64;
-                into.lock().expect("unpoisoned").push(took);
+                let mut measured = into.lock().expect("unpoisoned");
+                if std::mem::take(&mut measured.afresh) {
+                    due = Instant::now();
+                } else {
+                    measured.microseconds.push(took);
+                }
             }
         });
         Probe {
@@ -82,9 +95,12 @@ impl Probe {
 
     /// What was measured since the last time.
     pub fn take(&self) -> Latencies {
-        let mut measured = std::mem::take(&mut *self.measured.lock().expect("unpoisoned"));
-        measured.sort_unstable();
-        Latencies(measured)
+        let mut measured = self.measured.lock().expect("unpoisoned");
+        measured.afresh = true;
+        let mut microseconds = std::mem::take(&mut measured.microseconds);
+        drop(measured);
+        microseconds.sort_unstable();
+        Latencies(microseconds)
     }
 }
 

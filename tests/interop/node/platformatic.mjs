@@ -142,6 +142,10 @@ export async function work(bootstrap, groupId, topic, assignor) {
   }
   const ticking = setInterval(commit, 100)
   for await (const { partition, offset } of stream) {
+    // The stream hands on what it has buffered, and what a fetch brings that was sent before, also when their
+    // partitions are somebody else's by now; after each join it starts again at the last commit. So what is not
+    // ours is not lost when we leave it out, and to process it would be wrong.
+    if (!owned.includes(partition)) continue
     event('record', partition, offset)
     done.set(partition, offset)
     uncommitted += 1
