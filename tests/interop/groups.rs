@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::broker::Broker;
 use crate::{clients, librdkafka};
 
-const PARTITIONS: i32 = 12;
+pub const PARTITIONS: i32 = 12;
 const RECORDS: usize = 16_000;
 /// How long the members may take to settle and catch up after each change.
 const STAGE_MAX: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub enum Library {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Event {
+pub enum Event {
     Started,
     Assigned(Vec<i32>),
     /// Given back, or lost.
@@ -46,24 +46,24 @@ enum Event {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    microseconds: u64,
+pub struct Entry {
+    pub microseconds: u64,
     member: usize,
     event: Event,
 }
 
 /// What all members of a group wrote down.
 #[derive(Default)]
-struct Diary {
-    pages: Mutex<Pages>,
+pub struct Diary {
+    pub pages: Mutex<Pages>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Pages {
-    entries: Vec<Entry>,
-    processed: BTreeSet<(i32, i64)>,
-    assigned_once: BTreeSet<usize>,
+pub struct Pages {
+    pub entries: Vec<Entry>,
+    pub processed: BTreeSet<(i32, i64)>,
+    pub assigned_once: BTreeSet<usize>,
     ended: BTreeSet<usize>,
 }
 
@@ -87,7 +87,7 @@ impl Diary {
     }
 
     /// Waits until the pages say so.
-    fn wait(&self, what: &str, done: impl Fn(&Pages) -> bool) -> Result<(), String> {
+    pub fn wait(&self, what: &str, done: impl Fn(&Pages) -> bool) -> Result<(), String> {
         let pages = self.pages.lock().expect("unpoisoned");
         let waited = self
             .changed
@@ -118,7 +118,7 @@ pub struct Member {
 }
 
 impl Member {
-    fn start(
+    pub fn start(
         library: Library,
         number: usize,
         diary: &Arc<Diary>,
@@ -457,7 +457,7 @@ fn flow(
 }
 
 /// One owner at a time; in order, without gaps, for each owner; nothing processed that another one owns.
-fn violations(entries: &[Entry], may_repeat: bool) -> Vec<String> {
+pub fn violations(entries: &[Entry], may_repeat: bool) -> Vec<String> {
     let mut owners: BTreeMap<i32, usize> = BTreeMap::new();
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     let mut wrong = Vec::new();

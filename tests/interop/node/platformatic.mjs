@@ -75,6 +75,9 @@ export async function work(bootstrap, groupId, topic, assignor) {
       ? { groupProtocol: 'consumer' }
       : { sessionTimeout: 6_000, rebalanceTimeout: 6_000, heartbeatInterval: 300 })
   })
+  // A rejoin that is under way when the consumer closes ends in an error event, and one that nobody listens to in
+  // the end of the process.
+  consumer.on('error', error => event('refused', JSON.stringify(error.message)))
   const done = new Map()
   let owned = []
   const revoke = partitions => {
