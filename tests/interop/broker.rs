@@ -38,6 +38,7 @@ pub enum Kind {
 
 /// A running broker; dropping it stops it and removes its data.
 pub struct Broker {
+    kind: Option<Kind>,
     bootstrap: String,
     scratch: PathBuf,
     process: Option<Child>,
@@ -55,6 +56,7 @@ impl Broker {
         if let Ok(bootstrap) = std::env::var("CORELANE_INTEROP_BOOTSTRAP") {
             let (_, scratch) = scratch("external")?;
             return Ok(Broker {
+                kind: None,
                 bootstrap,
                 scratch,
                 process: None,
@@ -73,22 +75,28 @@ impl Broker {
     }
 
     fn start_with(kind: Kind, configs: &[(&str, &str)]) -> Result<Broker, String> {
-        let (name, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
-        let log = clients::directory()
-            .join("logs")
-            .join(format!("{name}.log"));
+        let (_, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
         let port = free_port();
         let bootstrap = format!("127.0.0.1:{port}");
         let mut broker = Broker {
+            kind: Some(kind),
             bootstrap,
             scratch,
             process: None,
             guard: None,
         };
-        let mut command = match kind {
+        let command = match kind {
             Kind::Corelane => corelane(&broker.scratch, port, configs),
             Kind::Kafka => kafka(&broker.scratch, port, configs)?,
         };
+        broker.launch(kind, command)?;
+        Ok(broker)
+    }
+
+    fn launch(&mut self, kind: Kind, mut command: Command) -> Result<(), String> {
+        let name = self.scratch.file_name().expect("a name");
+        let name = format!("{}.log", name.to_string_lossy());
+        let log = clients::directory().join("logs").join(name);
         let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -96,14 +104,33 @@ impl Broker {
             .spawn()
             .map_err(|error| format!("{command:?}: {error}"))?;
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        broker.guard = Some(guard(process.id(), &broker.scratch));
-        broker.process = Some(process);
+        self.guard = Some(guard(process.id(), &self.scratch));
+        self.process = Some(process);
         let ready = drain(stdout);
         match kind {
-            Kind::Corelane => wait_for_ready_line(&ready, &log)?,
-            Kind::Kafka => broker.wait_for_port(&log)?,
+            Kind::Corelane => wait_for_ready_line(&ready, &log),
+            Kind::Kafka => self.wait_for_port(&log),
         }
-        Ok(broker)
+    }
+
+    /// `kill -9`, and a start on the same port and the same data: when that began.
+    pub fn crash(&mut self) -> Result<Instant, String> {
+        if self.kind != Some(Kind::Corelane) {
+            return Err("only corelane is killed here".to_owned());
+        }
+        // The guard would take the data away.
+        for mut each in [self.guard.take(), self.process.take()]
+            .into_iter()
+            .flatten()
+        {
+            each.kill().map_err(|error| error.to_string())?;
+            each.wait().map_err(|error| error.to_string())?;
+        }
+        let address: SocketAddr = self.bootstrap.parse().expect("an address");
+        let command = corelane(&self.scratch, address.port(), &[]);
+        let began = Instant::now();
+        self.launch(Kind::Corelane, command)?;
+        Ok(began)
     }
 
     pub fn bootstrap(&self) -> &str {
@@ -175,7 +202,9 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn corelane(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let named = std::env::var_os("CORELANE_BINARY");
+    let program = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
+    let mut command = Command::new(program);
     command
         .arg("serve")
         .arg("--data-dir")
