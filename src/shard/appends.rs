@@ -94,6 +94,7 @@ impl Core {
         let Some(partition) = self.partitions.get_mut(slot) else {
             unreachable!("slot {slot:?} is in the table of ids, so it holds a partition");
         };
+        let before = partition.cached_bytes();
         match partition.append(now, records, produce_version, origin, &mut self.scratch) {
             Err(refusal) => Batch::Answered(Err(AppendRefusal {
                 refusal,
@@ -108,6 +109,9 @@ impl Core {
                 } else {
                     let produce = &mut self.measurements.produce;
                     produce.appended(u64::from(accepted.records), records.len() as u64);
+                    // What waits to be written becomes cache later: if it were not counted here,
+                    // it never would be, and the cache would grow past any budget.
+                    self.cached(before, slot);
                     self.dirty(slot);
                 }
                 if waits {

@@ -285,6 +285,7 @@ impl Core {
                 continue;
             };
             let gathered = std::mem::take(&mut seat.gathered);
+            let before = partition.cached_bytes();
             let last = match append(now, partition, gathered.batches, &mut self.scratch) {
                 Ok(last) => last,
                 Err(refusal) => {
@@ -295,7 +296,12 @@ impl Core {
                 }
             };
             let token = partition::Token { number, part: PART };
-            if last.is_some_and(|last| partition.wait_for_commit(last, token)) {
+            let waits = last.is_some_and(|last| partition.wait_for_commit(last, token));
+            self.cached(before, slot);
+            let Some(seat) = self.coordinators.seats.get_mut(&slot) else {
+                continue;
+            };
+            if waits {
                 seat.rounds.push_back(Round {
                     number,
                     replies: gathered.replies,

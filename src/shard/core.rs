@@ -468,7 +468,7 @@ impl Core {
         }
     }
 
-    fn cached(&mut self, before: usize, slot: Slot) {
+    pub(super) fn cached(&mut self, before: usize, slot: Slot) {
         let after = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
         self.cache_bytes = (self.cache_bytes + after).saturating_sub(before);
     }
