@@ -45,6 +45,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+pub mod trial;
 
 pub use blocking::BlockingPool;
 pub use counters::Counters;
