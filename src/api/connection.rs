@@ -37,6 +37,8 @@ pub struct Connection {
     /// Its fetch sessions. Shared with the fetches in flight, which note in them what they tell;
     /// a mutex and not a cell, since all of it moves to another core's thread in a hand-over.
     pub(crate) sessions: Arc<Mutex<Sessions>>,
+    /// Another core accepted it and handed it over.
+    pub(crate) handed_over: bool,
     /// Counts the fetches without a session.
     turns: usize,
     recently: Recently,
@@ -59,6 +61,7 @@ impl Connection {
             client_host: "/".to_owned(),
             software: None,
             sessions: Arc::new(Mutex::new(Sessions::new(seed))),
+            handed_over: false,
             turns: 0,
             recently: Recently::Mixed,
         }
@@ -74,6 +77,12 @@ impl Connection {
                 format!("/{}", groups.join(":"))
             }
         };
+        self
+    }
+
+    /// The same, on the core that it was handed over to.
+    pub fn moved(mut self) -> Connection {
+        self.handed_over = true;
         self
     }
 

@@ -1,11 +1,15 @@
 //! One request on its way through a handler: decode its body, make its reply's frame.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use crate::base::{self, Mono};
 use crate::net::{Outcome, Part, Started};
 use crate::protocol::messages::{self, Encodable, Request, StrBytes};
 use crate::protocol::{Malformed, RequestHeader};
+
+use super::account::Account;
 
 /// Why a request closes its connection instead of being answered: its bytes are not a request.
 pub(crate) type Refused = Malformed;
@@ -19,6 +23,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
     /// When the connection had the request whole.
     pub(crate) received: Mono,
+    /// What becomes of it.
+    pub(crate) account: Rc<Account>,
 }
 
 impl Incoming {

@@ -73,12 +73,14 @@ fn start(
     let image = host.image();
     let Plan { topics, appends } = plan(request, service.view(&image), &incoming.header.client_id);
     connection.went_to(appends.cores());
+    let account = incoming.account.clone();
+    let sent = account.parsed(&host, appends.cores(), connection.handed_over);
     let calls = appends.send(&host, |batches| {
         Request::Append(AppendRequest {
             produce_version: version,
             from_coordinator: false,
             batches,
-            received: incoming.received,
+            sent,
         })
     });
     let endpoint = connection.endpoint.clone();
@@ -86,6 +88,7 @@ fn start(
         let Ok(answers) = all(calls).await else {
             return Outcome::Close;
         };
+        account.answered(&answers);
         let lanes = answers.into_iter().map(|answer| match answer.reply {
             Reply::Append(results) => results,
             other => panic!("an append was answered with {other:?}"),

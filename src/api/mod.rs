@@ -13,6 +13,7 @@
 //! Lives on every core, one [`Service`] each. Knows no socket and no disk, keeps no state of
 //! partitions, never holds a core up. What it keeps is per connection ([`Connection`]).
 
+mod account;
 mod connection;
 mod control;
 mod find;
@@ -66,6 +67,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use account::Account;
 pub use connection::{Connection, Endpoint};
 pub use service::Service;
 

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::net::{Outcome, Started};
 use crate::protocol::{ApiKey, Malformed, RequestHeader};
 
+use super::account::Account;
 use super::connection::Connection;
 use super::find::View;
 use super::incoming::{Incoming, Refused};
@@ -75,16 +76,29 @@ impl Service {
 
     /// Begins the request in `frame` (without its four length bytes), which was whole at
     /// `received`. All that must keep the connection's order, parsing, planning and every message
-    /// to another core, has happened when this returns; the future only waits and replies.
-    pub fn start(&self, connection: &mut Connection, frame: Bytes, received: Mono) -> Started {
-        match self.begin(connection, &frame, received) {
+    /// to another core, has happened when this returns; the future only waits and replies. The
+    /// account is for [`Service::sent`], once the kernel has the reply.
+    pub fn start(
+        &self,
+        connection: &mut Connection,
+        frame: Bytes,
+        received: Mono,
+    ) -> (Started, Rc<Account>) {
+        let account = Rc::new(Account::new(received));
+        let started = match self.begin(connection, &frame, received, &account) {
             Ok(started) => started,
             Err(malformed) => {
                 tracing::debug!(%malformed, "closing a connection");
                 self.host.measurements().requests.malformed += 1;
                 Started::Now(Outcome::Close)
             }
-        }
+        };
+        (started, account)
+    }
+
+    /// The kernel has had the reply to a request since `now`.
+    pub fn sent(&self, account: &Account, now: Mono) {
+        account.sent(now, &mut self.host.measurements());
     }
 
     fn begin(
@@ -92,40 +106,22 @@ impl Service {
         connection: &mut Connection,
         frame: &Bytes,
         received: Mono,
+        account: &Rc<Account>,
     ) -> Result<Started, Refused> {
         let (header, body) = RequestHeader::parse(frame)?;
         let (key, version) = (header.key.code(), header.version);
         let route = route(key, version)?;
         self.host.measurements().requests.received(key);
+        account.is_of(key);
         let incoming = Incoming {
             header,
             body,
             received,
+            account: account.clone(),
         };
-        let started = match route {
-            Route::Serve(api) => (api.start)(self, connection, incoming)?,
-            Route::Negotiate => Started::Now(k18_api_versions::unknown_version(&incoming)),
-        };
-        Ok(self.measured(key, received, started))
-    }
-
-    /// Counts the reply, now or when it is there.
-    fn measured(&self, key: i16, received: Mono, started: Started) -> Started {
-        let host = self.host.clone();
-        let answered = move || {
-            let took = host.now().mono.since(received);
-            host.measurements().requests.answered(key, took);
-        };
-        match started {
-            Started::Now(outcome) => {
-                answered();
-                Started::Now(outcome)
-            }
-            Started::Later(later) => Started::Later(Box::pin(async move {
-                let outcome = later.await;
-                answered();
-                outcome
-            })),
+        match route {
+            Route::Serve(api) => (api.start)(self, connection, incoming),
+            Route::Negotiate => Ok(Started::Now(k18_api_versions::unknown_version(&incoming))),
         }
     }
 }

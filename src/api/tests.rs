@@ -160,6 +160,7 @@ pub(crate) fn incoming(key: ApiKey, version: i16, body: Bytes) -> Incoming {
         header,
         body,
         received: Mono(0),
+        account: std::rc::Rc::new(super::account::Account::new(Mono(0))),
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::base::Mono;
 use crate::rt::File;
 use crate::shard::{Reply, Ticket};
 
@@ -22,6 +23,8 @@ pub struct Stopping;
 pub struct Answer {
     /// The reply.
     pub reply: Reply,
+    /// When the core had it.
+    pub given: Mono,
     /// One for each `Slice::File` of a `Reply::Read`, in order of appearance.
     pub files: Vec<Arc<File>>,
 }

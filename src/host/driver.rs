@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
 use crate::log::{Fault, Slice};
 use crate::net::Descriptor;
-use crate::obs::{CoreSnapshot, DiskVerb, Measurements};
+use crate::obs::{CoreSnapshot, DiskVerb, FetchStage, Measurements, ProduceStage};
 use crate::partition::Refusal;
 use crate::rt::{self, Counters, Disk, File, Port};
 use crate::shard::{Core, Effects, Event, PeerMessage, Reply, Request, Setup, Ticket};
@@ -30,12 +31,16 @@ const MAIL_PER_TURN: usize = 256;
 pub enum Mail {
     /// Something for the core.
     Event(Event),
+    /// A question to the core, and when it was sent.
+    Asked(Ticket, Request, Mono),
     /// The answer to a call of the core that gets it.
     Answer {
         /// Its number there.
         number: u64,
         /// The answer.
         answer: Answer,
+        /// When it was sent.
+        sent: Mono,
     },
     /// A connection that is to live on the core that gets it.
     Adopt(Handover),
@@ -51,6 +56,8 @@ pub struct Handover {
     pub leftover: Bytes,
     /// What the door remembers of it.
     pub state: Box<dyn Any + Send>,
+    /// When the last request on it was begun where it was.
+    pub since: Mono,
 }
 
 /// What the node is told of its cores.
@@ -121,8 +128,11 @@ struct Inner {
     status: mpsc::Sender<Status>,
     adopt: RefCell<Option<Box<dyn Fn(Handover)>>>,
     doors: RefCell<Option<Box<dyn FnOnce()>>>,
+    measure: RefCell<Option<Box<dyn Fn(&mut Measurements)>>>,
     waiting_for_end: RefCell<Option<Waker>>,
     counted: Cell<Counters>,
+    /// Busy time when the last turn ended.
+    busy_ns: Cell<u64>,
     stopped: Cell<bool>,
 }
 
@@ -150,8 +160,10 @@ impl Host {
             status: start.status,
             adopt: RefCell::new(None),
             doors: RefCell::new(None),
+            measure: RefCell::new(None),
             waiting_for_end: RefCell::new(None),
             counted: Cell::default(),
+            busy_ns: Cell::new(0),
             stopped: Cell::new(false),
         }));
         host.perform(effects);
@@ -168,6 +180,11 @@ impl Host {
     /// What is done when the node is ready: clients may come.
     pub fn on_open(&self, open: impl FnOnce() + 'static) {
         *self.0.doors.borrow_mut() = Some(Box::new(open));
+    }
+
+    /// Who knows figures that the host does not; asked for each snapshot.
+    pub fn on_measure(&self, measure: impl Fn(&mut Measurements) + 'static) {
+        *self.0.measure.borrow_mut() = Some(Box::new(measure));
     }
 
     /// The node is ready.
@@ -242,21 +259,21 @@ impl Host {
             core: self.0.id,
             number,
         };
-        self.event(to, Event::Request { ticket, request });
+        if to == self.0.id {
+            self.measurements().requests.local += 1;
+            self.step(Event::Request { ticket, request });
+        } else {
+            self.measurements().requests.forwarded += 1;
+            self.send(to, Mail::Asked(ticket, request, rt::clock::mono()));
+        }
         Call::new(self.clone(), ticket, to, slot)
     }
 
     pub(super) fn cancel(&self, to: CoreId, ticket: Ticket) {
-        self.event(to, Event::Cancel(ticket));
-    }
-
-    fn event(&self, to: CoreId, event: Event) {
         if to == self.0.id {
-            self.measurements().requests.local += 1;
-            self.step(event);
+            self.step(Event::Cancel(ticket));
         } else {
-            self.measurements().requests.forwarded += 1;
-            self.send(to, Mail::Event(event));
+            self.send(to, Mail::Event(Event::Cancel(ticket)));
         }
     }
 
@@ -279,6 +296,9 @@ impl Host {
     /// What has been measured on this core.
     pub fn snapshot(&self) -> CoreSnapshot {
         self.count_machine();
+        if let Some(measure) = &*self.0.measure.borrow() {
+            measure(&mut self.measurements());
+        }
         let ticket = Ticket {
             core: self.0.id,
             number: u64::MAX,
@@ -304,17 +324,27 @@ impl Host {
         measurements.network.received_bytes += now.received_bytes - before.received_bytes;
         measurements.network.sent_bytes +=
             now.sent_bytes - before.sent_bytes + (now.sendfile_bytes - before.sendfile_bytes);
-        let nanos = std::time::Duration::from_nanos;
+        let parked = now.parked_ns - before.parked_ns;
+        let spun = (now.idle_ns - before.idle_ns).saturating_sub(parked);
         measurements
             .turns
-            .worked(nanos(now.busy_ns - before.busy_ns));
-        measurements
-            .turns
-            .parked(nanos(now.idle_ns - before.idle_ns));
+            .parked(now.parks - before.parks, Duration::from_nanos(parked));
+        measurements.turns.spun(Duration::from_nanos(spun));
         measurements.mesh.wakes += now.wakes_sent - before.wakes_sent;
     }
 
+    /// Notes how long the turn before this one took.
+    fn count_turn(&self) {
+        let busy_ns = rt::executor::busy_ns();
+        let took = busy_ns - self.0.busy_ns.replace(busy_ns);
+        if took > 0 {
+            let took = Duration::from_nanos(took);
+            self.measurements().turns.worked(took);
+        }
+    }
+
     fn send(&self, to: CoreId, mail: Mail) {
+        self.measurements().mesh.sent += 1;
         let index = usize::from(to.0);
         let mut overflow = self.0.overflow[index].borrow_mut();
         if !overflow.is_empty() {
@@ -322,6 +352,7 @@ impl Host {
             return;
         }
         if let Err(mail) = self.0.port.send(index, mail) {
+            self.measurements().mesh.full += 1;
             // Bounded by the connections' requests in flight, each of which is.
             overflow.push_back(mail);
         }
@@ -341,15 +372,28 @@ impl Host {
 
     fn step(&self, event: Event) {
         let mut effects = Effects::default();
-        self.0
-            .core
-            .borrow_mut()
-            .step(rt::clock::now(), event, &mut effects);
+        let measured = Step::of(&event);
+        let start = rt::clock::now();
+        {
+            let mut core = self.0.core.borrow_mut();
+            core.step(start, event, &mut effects);
+            if let Some(step) = measured {
+                let took = rt::clock::mono().since(start.mono);
+                match step {
+                    Step::Append => core
+                        .measurements()
+                        .produce
+                        .passed(ProduceStage::Append, took),
+                    Step::Read => core.measurements().fetch.passed(FetchStage::Locate, took),
+                }
+            }
+        }
         self.perform(effects);
     }
 
     /// Takes the mail, lets time pass, writes what the turn has gathered.
     fn end_turn(&self, now: Now) -> Option<Mono> {
+        self.count_turn();
         let mut mail = Vec::new();
         self.0.port.receive(MAIL_PER_TURN, |sender, message| {
             mail.push((sender, message))
@@ -394,13 +438,34 @@ impl Host {
     fn take_mail(&self, _sender: rt::mesh::Sender, mail: Mail) {
         self.measurements().mesh.received += 1;
         match mail {
-            Mail::Event(event) => {
-                self.measurements().requests.served_for_peers += 1;
-                self.step(event);
+            Mail::Event(event) => self.step(event),
+            Mail::Asked(ticket, request, sent) => {
+                {
+                    let mut measurements = self.measurements();
+                    measurements.requests.served_for_peers += 1;
+                    measurements
+                        .mesh
+                        .request_arrived(rt::clock::mono().since(sent));
+                }
+                self.step(Event::Request { ticket, request });
             }
-            Mail::Answer { number, answer } => self.0.calls.complete(number, answer),
+            Mail::Answer {
+                number,
+                answer,
+                sent,
+            } => {
+                let took = rt::clock::mono().since(sent);
+                self.measurements().mesh.answer_arrived(took);
+                self.0.calls.complete(number, answer);
+            }
             Mail::Adopt(connection) => {
-                self.measurements().network.adopted += 1;
+                {
+                    let mut measurements = self.measurements();
+                    measurements.network.adopted += 1;
+                    measurements
+                        .mesh
+                        .connection_arrived(rt::clock::mono().since(connection.since));
+                }
                 if let Some(adopt) = &*self.0.adopt.borrow() {
                     adopt(connection);
                 }
@@ -420,7 +485,6 @@ impl Host {
             if to == self.0.id {
                 self.0.to_self.borrow_mut().push_back(message);
             } else {
-                self.measurements().mesh.sent += 1;
                 self.send(
                     to,
                     Mail::Event(Event::Peer {
@@ -498,13 +562,16 @@ impl Host {
     }
 
     fn reply(&self, ticket: Ticket, reply: Reply) {
+        let given = rt::clock::mono();
         let paths = cold_files(&reply);
         if paths.is_empty() {
+            let files = Vec::new();
             self.deliver(
                 ticket,
                 Answer {
                     reply,
-                    files: Vec::new(),
+                    given,
+                    files,
                 },
             );
             return;
@@ -512,7 +579,14 @@ impl Host {
         let host = self.clone();
         rt::spawn_local(async move {
             let (reply, files) = host.open_files(reply, paths).await;
-            host.deliver(ticket, Answer { reply, files });
+            host.deliver(
+                ticket,
+                Answer {
+                    reply,
+                    given,
+                    files,
+                },
+            );
         })
         .detach();
     }
@@ -526,6 +600,7 @@ impl Host {
                 Mail::Answer {
                     number: ticket.number,
                     answer,
+                    sent: rt::clock::mono(),
                 },
             );
         }
@@ -546,6 +621,34 @@ impl Host {
             }
         }
         (reply, files)
+    }
+}
+
+/// The steps whose own time is a stage of a request's way.
+#[derive(Clone, Copy)]
+enum Step {
+    Append,
+    Read,
+}
+
+impl Step {
+    fn of(event: &Event) -> Option<Step> {
+        let Event::Request { request, .. } = event else {
+            return None;
+        };
+        match request {
+            Request::Append(_) => Some(Step::Append),
+            Request::Read(_) => Some(Step::Read),
+            Request::ListOffsets(_)
+            | Request::EpochEnds(_)
+            | Request::DeleteRecords(_)
+            | Request::Describe(_)
+            | Request::Producers(_)
+            | Request::ProducerId
+            | Request::Control(_)
+            | Request::Group { .. }
+            | Request::Measurements => None,
+        }
     }
 }
 

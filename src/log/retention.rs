@@ -254,6 +254,11 @@ impl Log {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// How many segments it has, the active one included.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes of memory that [`Log::evict`] works on, and what waits to be written.
     pub fn cached_bytes(&self) -> usize {
         let indexes = self

@@ -13,6 +13,7 @@ struct Inner {
     max: usize,
     waiting: RefCell<VecDeque<(u64, Waker)>>,
     next: Cell<u64>,
+    waits: Cell<u64>,
 }
 
 /// A budget in bytes. A clone is another handle to the same.
@@ -34,6 +35,7 @@ impl Budget {
             max,
             waiting: RefCell::default(),
             next: Cell::new(0),
+            waits: Cell::new(0),
         };
         Budget(Rc::new(inner))
     }
@@ -41,6 +43,16 @@ impl Budget {
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.0.used.get()
+    }
+
+    /// The most that may be in use.
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+
+    /// How often somebody had to wait.
+    pub fn waits(&self) -> u64 {
+        self.0.waits.get()
     }
 
     /// Waits, in turn, until `bytes` fit. More than the whole budget is granted when nothing else
@@ -66,7 +78,10 @@ impl Budget {
             let mut waiting = inner.waiting.borrow_mut();
             match waiting.iter_mut().find(|(waiting, _)| *waiting == number) {
                 Some((_, waker)) => waker.clone_from(context.waker()),
-                None => waiting.push_back((number, context.waker().clone())),
+                None => {
+                    inner.waits.set(inner.waits.get() + 1);
+                    waiting.push_back((number, context.waker().clone()));
+                }
             }
             Poll::Pending
         })

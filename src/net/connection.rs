@@ -46,23 +46,28 @@ pub enum Ended {
 }
 
 /// What the server says after it has begun a frame.
-pub struct Served {
+pub struct Served<T> {
     /// The request.
     pub started: Started,
+    /// What the server is given back when the kernel has the reply.
+    pub account: T,
     /// The connection shall be given up once everything is answered.
     pub moves: bool,
 }
 
 /// Serves a connection to its end. `leftover` was received already, by whoever had it before;
-/// `begin` is given each frame, without its length, and the time at which it was whole.
-pub async fn serve(
+/// `begin` is given each frame, without its length, and the time at which it was whole; `sent` is
+/// given the account of each request whose reply the kernel has, and the time at which it had it.
+pub async fn serve<T: 'static>(
     stream: Stream,
     leftover: Bytes,
     limits: Limits,
-    begin: impl FnMut(Bytes, Mono) -> Served,
+    begin: impl FnMut(Bytes, Mono) -> Served<T>,
+    sent: impl FnMut(T, Mono) + 'static,
 ) -> Ended {
     let replies = Replies::default();
-    let writer = rt::spawn_local(write(stream.clone(), replies.clone(), limits.idle_max));
+    let writing = write(stream.clone(), replies.clone(), limits.idle_max, sent);
+    let writer = rt::spawn_local(writing);
     let mut reader = Reader {
         stream: stream.clone(),
         replies: replies.clone(),
@@ -94,17 +99,17 @@ pub async fn serve(
     Ended::Closed
 }
 
-struct Reader {
+struct Reader<T> {
     stream: Stream,
-    replies: Replies,
+    replies: Replies<T>,
     limits: Limits,
     buffer: BytesMut,
     last_received: usize,
 }
 
-impl Reader {
+impl<T> Reader<T> {
     /// Reads until the peer has finished (`false`), or the connection moves (`true`).
-    async fn read(&mut self, mut begin: impl FnMut(Bytes, Mono) -> Served) -> io::Result<bool> {
+    async fn read(&mut self, mut begin: impl FnMut(Bytes, Mono) -> Served<T>) -> io::Result<bool> {
         loop {
             let Some(size) = self.next_size().await? else {
                 return Ok(false);
@@ -119,9 +124,13 @@ impl Reader {
             self.buffer.advance(FRAME_SIZE_BYTES);
             let frame = self.buffer.split_to(size).freeze();
             self.replies.room().await;
-            let served = begin(frame, rt::clock::mono());
-            self.replies.push(served.started, permit);
-            if served.moves {
+            let Served {
+                started,
+                account,
+                moves,
+            } = begin(frame, rt::clock::mono());
+            self.replies.push(started, account, permit);
+            if moves {
                 return Ok(true);
             }
         }
@@ -168,14 +177,23 @@ impl Reader {
 }
 
 /// Sends what is ready, in order, until the end.
-async fn write(stream: Stream, replies: Replies, idle_max: Duration) {
-    while let Next::Send(parts, permits) = replies.next().await {
+async fn write<T>(
+    stream: Stream,
+    replies: Replies<T>,
+    idle_max: Duration,
+    mut account_for: impl FnMut(T, Mono),
+) {
+    while let Next::Send(batch) = replies.next().await {
         let deadline = rt::clock::mono().after(idle_max);
-        let sent = rt::timeout(deadline, send(&stream, parts)).await;
-        drop(permits);
+        let sent = rt::timeout(deadline, send(&stream, batch.parts)).await;
+        drop(batch.permits);
         replies.sent();
         if !matches!(sent, Ok(Ok(()))) {
             break;
+        }
+        let now = rt::clock::mono();
+        for account in batch.accounts {
+            account_for(account, now);
         }
     }
     // Ends the reader too, if it is still there.

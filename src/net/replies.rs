@@ -12,14 +12,14 @@ use super::{Outcome, Part, REQUESTS_IN_FLIGHT_MAX, Started};
 /// How many bytes of memory are gathered into one send.
 const SEND_BYTES: u64 = 256 << 10;
 
-struct Entry {
+struct Entry<T> {
     started: Started,
+    account: Option<T>,
     permit: Option<Permit>,
 }
 
-#[derive(Default)]
-struct Inner {
-    entries: RefCell<VecDeque<Entry>>,
+struct Inner<T> {
+    entries: RefCell<VecDeque<Entry<T>>>,
     sending: Cell<bool>,
     closed: Cell<bool>,
     writer: RefCell<Option<Waker>>,
@@ -27,24 +27,52 @@ struct Inner {
 }
 
 /// One connection's replies; shared by its reader and its writer.
-#[derive(Clone, Default)]
-pub(super) struct Replies(Rc<Inner>);
+pub(super) struct Replies<T>(Rc<Inner<T>>);
+
+impl<T> Clone for Replies<T> {
+    fn clone(&self) -> Replies<T> {
+        Replies(self.0.clone())
+    }
+}
+
+impl<T> Default for Replies<T> {
+    fn default() -> Replies<T> {
+        Replies(Rc::new(Inner {
+            entries: RefCell::default(),
+            sending: Cell::default(),
+            closed: Cell::default(),
+            writer: RefCell::default(),
+            reader: RefCell::default(),
+        }))
+    }
+}
+
+/// Replies that go out together.
+pub(super) struct Batch<T> {
+    /// What to send, in order.
+    pub(super) parts: Vec<Part>,
+    /// Given back when that is done.
+    pub(super) permits: Vec<Permit>,
+    /// Accounted for when that is done.
+    pub(super) accounts: Vec<T>,
+}
 
 /// What the writer has to do next.
-pub(super) enum Next {
-    /// Send these; the permits are given back when that is done.
-    Send(Vec<Part>, Vec<Permit>),
+pub(super) enum Next<T> {
+    /// Send these.
+    Send(Batch<T>),
     /// A request asks for the end, or the reader has ended and nothing is left.
     Close,
 }
 
-impl Replies {
+impl<T> Replies<T> {
     /// Enters a request.
-    pub(super) fn push(&self, started: Started, permit: Option<Permit>) {
-        self.0
-            .entries
-            .borrow_mut()
-            .push_back(Entry { started, permit });
+    pub(super) fn push(&self, started: Started, account: T, permit: Option<Permit>) {
+        self.0.entries.borrow_mut().push_back(Entry {
+            started,
+            account: Some(account),
+            permit,
+        });
         self.wake_writer();
     }
 
@@ -83,7 +111,7 @@ impl Replies {
             .await;
     }
 
-    async fn until(&self, enough: impl Fn(&Replies) -> bool) {
+    async fn until(&self, enough: impl Fn(&Replies<T>) -> bool) {
         poll_fn(|context| {
             if enough(self) {
                 return Poll::Ready(());
@@ -101,12 +129,13 @@ impl Replies {
     }
 
     /// Waits for the request in front; gathers those behind it that are ready as well.
-    pub(super) async fn next(&self) -> Next {
+    pub(super) async fn next(&self) -> Next<T> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next> {
-        let (mut parts, mut permits, mut bytes) = (Vec::new(), Vec::new(), 0);
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next<T>> {
+        let (mut parts, mut permits, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
         // A future may enter nothing here: what it does is on other cores and other tasks.
         while bytes < SEND_BYTES {
             let front = self.0.entries.borrow_mut().pop_front();
@@ -125,6 +154,7 @@ impl Replies {
                 Outcome::Reply(reply) => {
                     bytes += reply.iter().map(Part::size).sum::<u64>();
                     parts.extend(reply);
+                    accounts.extend(entry.account);
                 }
                 Outcome::Silent => self.wake_reader(),
                 Outcome::Close if parts.is_empty() => return Poll::Ready(Next::Close),
@@ -132,6 +162,7 @@ impl Replies {
                     let started = Started::Now(Outcome::Close);
                     self.0.entries.borrow_mut().push_front(Entry {
                         started,
+                        account: None,
                         permit: None,
                     });
                     break;
@@ -141,7 +172,11 @@ impl Replies {
         }
         if !parts.is_empty() {
             self.0.sending.set(true);
-            return Poll::Ready(Next::Send(parts, permits));
+            return Poll::Ready(Next::Send(Batch {
+                parts,
+                permits,
+                accounts,
+            }));
         }
         if self.0.closed.get() && self.0.entries.borrow().is_empty() {
             return Poll::Ready(Next::Close);

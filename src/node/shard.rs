@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::api::{Connection, Endpoint as Door, Service};
+use crate::api::{Account, Connection, Endpoint as Door, Service};
+use crate::base::Mono;
 use crate::cluster::records::Endpoint;
 use crate::host::{Handover, Host, Mail, Node, Start, Status};
 use crate::net::{self, Budget, Ended, Limits, Served};
@@ -75,6 +76,12 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
     });
     let adopting = shop.clone();
     host.on_adopt(move |handover| adopting.adopt(handover));
+    let budget = shop.limits.budget.clone();
+    host.on_measure(move |measurements| {
+        measurements.memory.frame_bytes = budget.used() as u64;
+        measurements.memory.frame_budget_bytes = budget.max() as u64;
+        measurements.memory.frame_waits = budget.waits();
+    });
     let opening = shop.clone();
     let socket = seed.socket;
     host.on_open(move || rt::spawn_local(opening.accept(socket)).detach());
@@ -116,18 +123,30 @@ impl Shop {
             return;
         };
         let stream = Stream::from_descriptor(handover.socket);
-        rt::spawn_local(self.clone().serve(stream, handover.leftover, *connection)).detach();
+        rt::spawn_local(
+            self.clone()
+                .serve(stream, handover.leftover, connection.moved()),
+        )
+        .detach();
     }
 
     async fn serve(self: Rc<Shop>, stream: Stream, leftover: Bytes, mut connection: Connection) {
         let here = self.host.core();
-        let ended = net::serve(stream, leftover, self.limits.clone(), |frame, received| {
-            let started = self.service.start(&mut connection, frame, received);
+        let mut last_received = Mono(0);
+        let begin = |frame, received| {
+            last_received = received;
+            let (started, account) = self.service.start(&mut connection, frame, received);
             let moves =
                 self.hand_over && connection.wants_to_move().is_some_and(|core| core != here);
-            Served { started, moves }
-        })
-        .await;
+            Served {
+                started,
+                account,
+                moves,
+            }
+        };
+        let service = self.service.clone();
+        let sent = move |account: Rc<Account>, now| service.sent(&account, now);
+        let ended = net::serve(stream, leftover, self.limits.clone(), begin, sent).await;
         match ended {
             Ended::Closed => self.host.measurements().network.closed += 1,
             Ended::Moved { socket, leftover } => {
@@ -139,6 +158,7 @@ impl Shop {
                         socket,
                         leftover,
                         state,
+                        since: last_received,
                     },
                 );
             }

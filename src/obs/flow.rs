@@ -1,24 +1,42 @@
 //! Records in and records out: how many, and where their time went.
+//!
+//! Records out are counted in bytes only: what goes from a file to a socket is not looked at on its
+//! way, so nobody knows how many records it holds.
 
 use std::time::Duration;
 
 use super::Histogram;
 use super::sample::{Walk, text};
 
+/// The way a request took to the cores that own its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Its connection was accepted by the core that owns all of it.
+    Local,
+    /// The same, but another core had accepted the connection and handed it over.
+    HandedOver,
+    /// At least a part of it was sent to another core, and the answer came back from there.
+    Forwarded,
+}
+
+/// The routes in the order of the enum, which is the order of the arrays.
+const ROUTES: [&str; 3] = ["local", "handed_over", "forwarded"];
+
 /// A stretch of a produce request's way, each measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProduceStage {
-    /// Header and body were read.
+    /// Header and body were read, and split by the cores that own the partitions.
     Parse,
-    /// It waited for its core: mesh and inbox.
+    /// Each part waited for its core: mesh and inbox. Next to nothing on the connection's own core.
     Queue,
-    /// Checked, offsets assigned, copied into the tail.
+    /// Each part was checked, got its offsets and was copied into the tail.
     Append,
-    /// From the append until the write was done as the topic asks.
+    /// From the beginning of the append until the write was done as the topic asks.
     Durable,
-    /// From then until the reply was handed to the socket, its turn in the connection included.
+    /// From the last core's answer until the kernel had the reply: the way back between cores and
+    /// the reply's turn in the connection included.
     Reply,
-    /// From the request read whole to the reply handed to the socket.
+    /// From the request read whole until the kernel had the reply. None for acks 0.
     Total,
 }
 
@@ -37,6 +55,7 @@ pub struct Produce {
     /// Batches that were there already, sent again by an idempotent producer.
     pub duplicates: u64,
     stages: [Histogram; PRODUCE_STAGES.len()],
+    routes: [Histogram; ROUTES.len()],
 }
 
 impl Produce {
@@ -44,6 +63,17 @@ impl Produce {
     #[inline]
     pub fn passed(&mut self, stage: ProduceStage, took: Duration) {
         self.stages[stage as usize].record(took);
+    }
+
+    /// The kernel had the reply `took` after the request was read whole, and `reply` after the last
+    /// core had answered (none if no core was asked).
+    #[inline]
+    pub fn sent(&mut self, route: Route, took: Duration, reply: Option<Duration>) {
+        if let Some(reply) = reply {
+            self.passed(ProduceStage::Reply, reply);
+        }
+        self.passed(ProduceStage::Total, took);
+        self.routes[route as usize].record(took);
     }
 
     /// One batch of `records` records and `bytes` bytes was appended.
@@ -84,23 +114,34 @@ impl Produce {
                 histogram,
             );
         }
+        for (route, histogram) in ROUTES.into_iter().zip(&self.routes) {
+            let help = "Total time of a produce request by its route to the partitions' cores.";
+            walk.histogram(
+                "corelane_produce_route_seconds",
+                help,
+                text("route", route),
+                histogram,
+            );
+        }
     }
 }
 
 /// A stretch of a fetch request's way, each measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchStage {
-    /// Header and body were read.
+    /// Header and body were read, and split by the cores that own the partitions.
     Parse,
-    /// It waited for its core: mesh and inbox.
+    /// Each part waited for its core: mesh and inbox. Next to nothing on the connection's own core.
     Queue,
-    /// The batches were found, in memory or in a file.
+    /// The batches of each part were looked for, in memory and in the index.
     Locate,
-    /// It was parked for more bytes or for its time to run out.
+    /// It was parked for more bytes, for its time to run out, or for a block of the index or the
+    /// log. Counts only those that were parked.
     Wait,
-    /// Cold bytes were brought in and the reply was handed to the socket.
+    /// From the last core's answer until the kernel had the whole reply: cold bytes were brought in,
+    /// and the client took what its socket could not hold.
     Send,
-    /// From the request read whole to the reply handed to the socket.
+    /// From the request read whole until the kernel had the whole reply.
     Total,
 }
 
@@ -110,8 +151,6 @@ const FETCH_STAGES: [&str; 6] = ["parse", "queue", "locate", "wait", "send", "to
 /// What consumers took from this core's partitions.
 #[derive(Debug, Default)]
 pub struct Fetch {
-    /// Records sent.
-    pub records: u64,
     /// Bytes of batches sent out of memory.
     pub memory_bytes: u64,
     /// Bytes of batches sent out of files.
@@ -121,6 +160,7 @@ pub struct Fetch {
     /// Fetches answered without a record.
     pub empty: u64,
     stages: [Histogram; FETCH_STAGES.len()],
+    routes: [Histogram; ROUTES.len()],
 }
 
 impl Fetch {
@@ -130,12 +170,18 @@ impl Fetch {
         self.stages[stage as usize].record(took);
     }
 
+    /// The kernel had the whole reply `took` after the request was read whole, and `send` after the
+    /// last core had answered (none if no core was asked).
+    #[inline]
+    pub fn sent(&mut self, route: Route, took: Duration, send: Option<Duration>) {
+        if let Some(send) = send {
+            self.passed(FetchStage::Send, send);
+        }
+        self.passed(FetchStage::Total, took);
+        self.routes[route as usize].record(took);
+    }
+
     pub(super) fn visit(&self, walk: &mut Walk<'_>) {
-        walk.counter(
-            "corelane_fetched_records_total",
-            "Records sent.",
-            self.records,
-        );
         walk.counter(
             "corelane_fetched_memory_bytes_total",
             "Bytes of record batches sent out of memory.",
@@ -162,6 +208,15 @@ impl Fetch {
                 "corelane_fetch_seconds",
                 help,
                 text("stage", stage),
+                histogram,
+            );
+        }
+        for (route, histogram) in ROUTES.into_iter().zip(&self.routes) {
+            let help = "Total time of a fetch request by its route to the partitions' cores.";
+            walk.histogram(
+                "corelane_fetch_route_seconds",
+                help,
+                text("route", route),
                 histogram,
             );
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Histogram;
 use super::histogram::nanoseconds;
-use super::sample::{Family, Kind, Unit, Walk, family};
+use super::sample::{Family, Kind, Unit, Walk, family, text};
 
 /// The connections of one core.
 #[derive(Debug, Default)]
@@ -23,8 +23,6 @@ pub struct Network {
     pub adopted: u64,
     /// Connections handed over to another core.
     pub handed_over: u64,
-    /// Times a connection was left unread because something was full.
-    pub paused: u64,
 }
 
 impl Network {
@@ -70,17 +68,15 @@ impl Network {
             "Connections handed over to another core.",
             self.handed_over,
         );
-        walk.counter(
-            "corelane_connections_paused_total",
-            "Times a connection was left unread because something was full.",
-            self.paused,
-        );
     }
 }
 
 /// Messages between cores.
 #[derive(Debug, Default)]
 pub struct Mesh {
+    there: Histogram,
+    back: Histogram,
+    moved: Histogram,
     /// Messages sent.
     pub sent: u64,
     /// Messages received.
@@ -92,6 +88,25 @@ pub struct Mesh {
 }
 
 impl Mesh {
+    /// A request of another core's connection was taken up, `took` after it was sent here.
+    #[inline]
+    pub fn request_arrived(&mut self, took: Duration) {
+        self.there.record(took);
+    }
+
+    /// The answer to a request that was sent to another core came back `took` after it was given.
+    #[inline]
+    pub fn answer_arrived(&mut self, took: Duration) {
+        self.back.record(took);
+    }
+
+    /// A connection was taken over, `took` after the core that had it had begun the last request
+    /// on it: its requests in flight were answered there first.
+    #[inline]
+    pub fn connection_arrived(&mut self, took: Duration) {
+        self.moved.record(took);
+    }
+
     pub(super) fn visit(&self, walk: &mut Walk<'_>) {
         walk.counter(
             "corelane_mesh_sent_total",
@@ -113,6 +128,15 @@ impl Mesh {
             "Times a parked peer had to be woken.",
             self.wakes,
         );
+        for (what, histogram) in [
+            ("request", &self.there),
+            ("answer", &self.back),
+            ("connection", &self.moved),
+        ] {
+            let help = "Time on the way between two cores, by what travelled; \
+                        a connection's begins with the last request on its old core.";
+            walk.histogram("corelane_mesh_seconds", help, text("what", what), histogram);
+        }
     }
 }
 
@@ -138,10 +162,10 @@ impl Turns {
         self.spun_ns += nanoseconds(took);
     }
 
-    /// Nothing to do: slept this long.
+    /// Nothing to do: went to sleep so many times, and slept so long altogether.
     #[inline]
-    pub fn parked(&mut self, took: Duration) {
-        self.parks += 1;
+    pub fn parked(&mut self, times: u64, took: Duration) {
+        self.parks += times;
         self.parked_ns += nanoseconds(took);
     }
 
@@ -171,33 +195,33 @@ impl Turns {
     }
 }
 
-/// The planned memory of a core.
+/// The memory planned for what clients send to a core.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Bytes in use.
-    pub used_bytes: u64,
-    /// Bytes it may use.
-    pub budget_bytes: u64,
-    /// Times something waited or was refused for lack of memory.
-    pub shortages: u64,
+    /// Bytes of frames in use.
+    pub frame_bytes: u64,
+    /// Bytes that frames may use together.
+    pub frame_budget_bytes: u64,
+    /// Frames that had to wait for room: their connections were not read meanwhile.
+    pub frame_waits: u64,
 }
 
 impl Memory {
     pub(super) fn visit(&self, walk: &mut Walk<'_>) {
         walk.gauge(
-            "corelane_memory_used_bytes",
-            "Planned memory in use.",
-            self.used_bytes,
+            "corelane_frame_memory_bytes",
+            "Memory that frames of clients use; small ones are not counted.",
+            self.frame_bytes,
         );
         walk.gauge(
-            "corelane_memory_budget_bytes",
-            "Planned memory that may be used.",
-            self.budget_bytes,
+            "corelane_frame_memory_budget_bytes",
+            "Memory that frames of clients may use together.",
+            self.frame_budget_bytes,
         );
         walk.counter(
-            "corelane_memory_shortages_total",
-            "Times something waited or was refused for lack of memory.",
-            self.shortages,
+            "corelane_frame_memory_waits_total",
+            "Frames that waited for memory, their connections unread.",
+            self.frame_waits,
         );
     }
 }

@@ -21,7 +21,7 @@ pub struct Requests {
     errors: [u64; ERROR_CODES + 1],
     /// Frames that were no request: the connection was closed.
     pub malformed: u64,
-    /// Requests served on the core of their connection.
+    /// Requests, or parts of them, served on the core of their connection.
     pub local: u64,
     /// Requests, or parts of them, sent to the core that owns the partition.
     pub forwarded: u64,
@@ -51,7 +51,7 @@ impl Requests {
         self.received[api_slot(api_key)] += 1;
     }
 
-    /// The reply was handed to the socket, `took` after the request was read whole.
+    /// The kernel had the reply, `took` after the request was read whole.
     #[inline]
     pub fn answered(&mut self, api_key: i16, took: Duration) {
         let slot = api_slot(api_key);

@@ -72,40 +72,42 @@ impl Disk {
 /// Batches kept in memory for readers.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// Reads answered out of memory.
+    /// Reads of a partition answered out of memory.
     pub hits: u64,
-    /// Reads that had to go to a file.
+    /// Reads of a partition answered with a part of a file.
     pub misses: u64,
-    /// Bytes read out of memory.
+    /// Bytes that the reads found in memory.
     pub hit_bytes: u64,
-    /// Bytes that had to come from a file.
+    /// Bytes that the reads left in a file.
     pub miss_bytes: u64,
     /// Bytes put out to make room.
     pub evicted_bytes: u64,
     /// Bytes held now.
     pub bytes: u64,
+    /// Bytes that may be held.
+    pub budget_bytes: u64,
 }
 
 impl Cache {
     pub(super) fn visit(&self, walk: &mut Walk<'_>) {
         walk.counter(
             "corelane_cache_hits_total",
-            "Reads answered out of memory.",
+            "Reads of a partition answered out of memory.",
             self.hits,
         );
         walk.counter(
             "corelane_cache_misses_total",
-            "Reads that went to a file.",
+            "Reads of a partition answered with a part of a file.",
             self.misses,
         );
         walk.counter(
             "corelane_cache_hit_bytes_total",
-            "Bytes read out of memory.",
+            "Bytes that reads found in memory.",
             self.hit_bytes,
         );
         walk.counter(
             "corelane_cache_miss_bytes_total",
-            "Bytes that had to come from a file.",
+            "Bytes that reads left in a file.",
             self.miss_bytes,
         );
         walk.counter(
@@ -118,6 +120,11 @@ impl Cache {
             "Bytes held in the cache.",
             self.bytes,
         );
+        walk.gauge(
+            "corelane_cache_budget_bytes",
+            "Bytes that the cache may hold.",
+            self.budget_bytes,
+        );
     }
 }
 
@@ -126,10 +133,6 @@ impl Cache {
 pub struct Logs {
     /// Logs shut after a failed write or sync, since the start.
     pub fences: u64,
-    /// Segments begun.
-    pub segments_rolled: u64,
-    /// Segments removed by retention, compaction or DeleteRecords.
-    pub segments_deleted: u64,
     /// Bytes read by recovery.
     pub recovery_scanned_bytes: u64,
     /// Bytes of torn tails cut by recovery.
@@ -144,16 +147,6 @@ impl Logs {
             "corelane_log_fences_total",
             "Logs shut after a failed write or sync.",
             self.fences,
-        );
-        walk.counter(
-            "corelane_log_segments_rolled_total",
-            "Segments begun.",
-            self.segments_rolled,
-        );
-        walk.counter(
-            "corelane_log_segments_deleted_total",
-            "Segments removed.",
-            self.segments_deleted,
         );
         walk.counter(
             "corelane_log_recovery_scanned_bytes_total",
@@ -182,12 +175,10 @@ pub struct Holdings {
     pub leaders: u64,
     /// Partitions that nobody can write to: fenced, corrupt or without a leader.
     pub offline: u64,
-    /// Led partitions with fewer replicas in sync than assigned.
-    pub under_replicated: u64,
-    /// Led partitions with fewer replicas in sync than `min.insync.replicas`.
-    pub under_min_in_sync: u64,
     /// Bytes in all logs.
     pub log_bytes: u64,
+    /// Segments of all logs.
+    pub log_segments: u64,
 }
 
 impl Holdings {
@@ -208,19 +199,14 @@ impl Holdings {
             self.offline,
         );
         walk.gauge(
-            "corelane_under_replicated_partitions",
-            "Led partitions with fewer replicas in sync than assigned.",
-            self.under_replicated,
-        );
-        walk.gauge(
-            "corelane_under_min_in_sync_partitions",
-            "Led partitions with fewer replicas in sync than min.insync.replicas.",
-            self.under_min_in_sync,
-        );
-        walk.gauge(
             "corelane_log_size_bytes",
             "Bytes in all logs.",
             self.log_bytes,
+        );
+        walk.gauge(
+            "corelane_log_segments",
+            "Segments of all logs.",
+            self.log_segments,
         );
     }
 }

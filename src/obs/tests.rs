@@ -31,7 +31,7 @@ fn busy(core: u16) -> Measurements {
     measurements
         .disk
         .done(DiskVerb::DurableWrite, 4096, Duration::from_micros(90));
-    measurements.turns.parked(Duration::from_millis(3));
+    measurements.turns.parked(1, Duration::from_millis(3));
     measurements
 }
 

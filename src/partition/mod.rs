@@ -190,6 +190,11 @@ impl Partition {
         self.log.size_bytes()
     }
 
+    /// How many segments its log has.
+    pub fn segment_count(&self) -> usize {
+        self.log.segment_count()
+    }
+
     /// Bytes of cache that can be dropped.
     pub fn cached_bytes(&self) -> usize {
         self.log.cached_bytes()

@@ -72,6 +72,8 @@ counters! {
     wakes_sent,
     /// Times the shard went to sleep.
     parks,
+    /// Nanoseconds asleep; a part of `idle_ns`.
+    parked_ns,
     /// Times it spun before it slept or found work.
     spins,
     /// Times that spinning found work.

@@ -95,6 +95,12 @@ pub fn counters() -> Counters {
     current().counts.snapshot()
 }
 
+/// Nanoseconds in turns of this shard in which something happened, those before the one that is
+/// under way. Panics on other threads.
+pub fn busy_ns() -> u64 {
+    current().counts.busy_ns.get()
+}
+
 /// Sets what ends each turn of this shard: called after each round in which completions came,
 /// timers fired, tasks ran, or mail is waiting, and when the deadline that it returned last is
 /// due. It may submit work and spawn tasks; it must not block. There is one; the last one counts.
@@ -394,7 +400,9 @@ impl Machine {
         if !self.has_mail() {
             add(&self.counts.parks, 1);
             self.ring.wait(until_next.min(self.config.park_max));
-            self.learn_from_sleep(clock::mono().since(start));
+            let slept = clock::mono().since(start);
+            add(&self.counts.parked_ns, slept.as_nanos() as u64);
+            self.learn_from_sleep(slept);
         }
         self.doorbells.get_up(self.core());
     }

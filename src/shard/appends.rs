@@ -47,7 +47,7 @@ impl Core {
         self.appends.next += 1;
         self.measurements
             .produce
-            .passed(ProduceStage::Queue, now.mono.since(request.received));
+            .passed(ProduceStage::Queue, now.mono.since(request.sent));
         let origin = if request.from_coordinator {
             Origin::Coordinator
         } else {

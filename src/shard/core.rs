@@ -520,8 +520,12 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
+        holdings.log_segments = all()
+            .map(|partition| partition.segment_count() as u64)
+            .sum();
         self.measurements.groups.now = self.coordinators.holdings();
         self.measurements.cache.bytes = self.cache_bytes as u64;
+        self.measurements.cache.budget_bytes = self.setup.cache_bytes_max as u64;
         self.measurements.snapshot()
     }
 

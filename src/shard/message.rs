@@ -148,8 +148,8 @@ pub struct AppendRequest {
     pub from_coordinator: bool,
     /// One batch for each partition, as sent.
     pub batches: Vec<(TopicPartition, Bytes)>,
-    /// When the connection had the request whole, for the measurements.
-    pub received: Mono,
+    /// When it was sent to this core, for the measurements.
+    pub sent: Mono,
 }
 
 /// A batch that is committed.
@@ -185,8 +185,8 @@ pub struct ReadRequest {
     pub min_bytes: i64,
     /// Wait no longer than this.
     pub deadline: Mono,
-    /// When the connection had the request whole, for the measurements.
-    pub received: Mono,
+    /// When it was sent to this core, for the measurements.
+    pub sent: Mono,
 }
 
 /// One partition to read.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{DiskOp, LeaderEpoch, Now, Offset};
+use crate::base::{DiskOp, LeaderEpoch, Mono, Now, Offset};
 use crate::log::{Lookup, Read, Slice};
 use crate::obs::FetchStage;
 use crate::partition::{Partition, Refusal};
@@ -21,12 +21,32 @@ enum Work {
     ListOffsets(Vec<OffsetQuery>),
 }
 
+/// What is to be answered.
 #[derive(Debug)]
-struct Job {
+struct Task {
     ticket: Ticket,
     work: Work,
     /// The asker has cancelled: answer as soon as no disk read is awaited.
     hurried: bool,
+    /// Since when it has been parked; none before that.
+    parked: Option<Mono>,
+}
+
+impl Task {
+    fn new(ticket: Ticket, work: Work) -> Task {
+        Task {
+            ticket,
+            work,
+            hurried: false,
+            parked: None,
+        }
+    }
+}
+
+/// A task that waits, and for which partitions.
+#[derive(Debug)]
+struct Job {
+    task: Task,
     watched: Vec<Slot>,
 }
 
@@ -46,7 +66,7 @@ impl Jobs {
 
     fn take(&mut self, number: u64) -> Option<Job> {
         let job = self.jobs.remove(&number)?;
-        self.by_ticket.remove(&job.ticket);
+        self.by_ticket.remove(&job.task.ticket);
         for slot in &job.watched {
             if let Some(numbers) = self.by_slot.get_mut(slot) {
                 numbers.remove(&number);
@@ -87,8 +107,9 @@ impl Core {
     ) {
         self.measurements
             .fetch
-            .passed(FetchStage::Queue, now.mono.since(request.received));
-        self.run(now, ticket, Work::Read(request), false, effects);
+            .passed(FetchStage::Queue, now.mono.since(request.sent));
+        let task = Task::new(ticket, Work::Read(request));
+        self.run(now, task, effects);
     }
 
     pub(super) fn list_offsets(
@@ -98,7 +119,8 @@ impl Core {
         queries: Vec<OffsetQuery>,
         effects: &mut Effects,
     ) {
-        self.run(now, ticket, Work::ListOffsets(queries), false, effects);
+        let task = Task::new(ticket, Work::ListOffsets(queries));
+        self.run(now, task, effects);
     }
 
     /// Runs a waiting job again: its partition moved, its deadline came, or it is to hurry.
@@ -107,7 +129,7 @@ impl Core {
             return;
         };
         self.timers.cancel(&Timer::Job(number));
-        self.run(now, job.ticket, job.work, job.hurried, effects);
+        self.run(now, job.task, effects);
     }
 
     pub(super) fn cancel(&mut self, now: Now, ticket: Ticket, effects: &mut Effects) {
@@ -115,64 +137,86 @@ impl Core {
             return;
         };
         if let Some(job) = self.jobs.jobs.get_mut(&number) {
-            job.hurried = true;
+            job.task.hurried = true;
         }
         self.run_again(now, number, effects);
     }
 
-    fn run(&mut self, now: Now, ticket: Ticket, work: Work, hurried: bool, effects: &mut Effects) {
-        match work {
+    fn run(&mut self, now: Now, task: Task, effects: &mut Effects) {
+        match &task.work {
             Work::Read(request) => {
-                let found = self.try_read(&request, &mut effects.disk);
+                let found = self.try_read(request, &mut effects.disk);
                 let enough = found.bytes as i64 >= request.min_bytes
                     || found.urgent
-                    || hurried
+                    || task.hurried
                     || now.mono >= request.deadline;
                 // Without any bytes a read that the disk is busy for would be answered empty, again
                 // and again: it waits, for a disk read is short.
                 let starving = found.filling && found.bytes == 0 && !found.urgent;
                 if (enough && !starving) || self.stopping() {
-                    let waited = now.mono.since(request.received);
-                    self.measurements.fetch.passed(FetchStage::Wait, waited);
-                    effects.replies.push((ticket, Reply::Read(found.results)));
+                    self.count_read(now, task.parked, &found.results);
+                    let reply = Reply::Read(found.results);
+                    effects.replies.push((task.ticket, reply));
                     return;
                 }
                 let deadline = (!starving).then_some(request.deadline);
                 let ids = request.partitions.iter().map(|query| query.partition);
                 let watched: Vec<Slot> = ids.filter_map(|id| self.slot(id)).collect();
-                let number = self.park(ticket, Work::Read(request), hurried, watched);
+                if task.parked.is_none() {
+                    self.measurements.fetch.waits += 1;
+                }
+                let number = self.park(now, task, watched);
                 if let Some(deadline) = deadline {
                     self.timers.set(Timer::Job(number), deadline);
                 }
             }
-            Work::ListOffsets(queries) => {
-                match self.try_list_offsets(&queries, &mut effects.disk) {
-                    Ok(found) => effects.replies.push((ticket, Reply::ListOffsets(found))),
-                    Err(watched) => {
-                        self.park(ticket, Work::ListOffsets(queries), hurried, watched);
-                    }
+            Work::ListOffsets(queries) => match self.try_list_offsets(queries, &mut effects.disk) {
+                Ok(found) => {
+                    let reply = Reply::ListOffsets(found);
+                    effects.replies.push((task.ticket, reply));
                 }
-            }
+                Err(watched) => {
+                    self.park(now, task, watched);
+                }
+            },
         }
     }
 
-    fn park(&mut self, ticket: Ticket, work: Work, hurried: bool, watched: Vec<Slot>) -> u64 {
+    /// Notes a read that is answered now, and has been parked since then.
+    fn count_read(&mut self, now: Now, parked: Option<Mono>, results: &[ReadResult]) {
+        if let Some(since) = parked {
+            let waited = now.mono.since(since);
+            self.measurements.fetch.passed(FetchStage::Wait, waited);
+        }
+        let cache = &mut self.measurements.cache;
+        for slices in results
+            .iter()
+            .filter_map(|result| result.slices.as_ref().ok())
+        {
+            let mut from_file = false;
+            for slice in slices {
+                match slice {
+                    Slice::Memory(bytes) => cache.hit_bytes += bytes.len() as u64,
+                    Slice::File { len, .. } => {
+                        cache.miss_bytes += *len as u64;
+                        from_file = true;
+                    }
+                }
+            }
+            cache.misses += u64::from(from_file);
+            cache.hits += u64::from(!from_file && !slices.is_empty());
+        }
+    }
+
+    fn park(&mut self, now: Now, mut task: Task, watched: Vec<Slot>) -> u64 {
         let number = self.jobs.next;
         self.jobs.next += 1;
         for slot in &watched {
             self.jobs.watch(number, *slot);
         }
-        self.jobs.by_ticket.insert(ticket, number);
-        self.jobs.jobs.insert(
-            number,
-            Job {
-                ticket,
-                work,
-                hurried,
-                watched,
-            },
-        );
-        self.measurements.fetch.waits += 1;
+        task.parked.get_or_insert(now.mono);
+        self.jobs.by_ticket.insert(task.ticket, number);
+        self.jobs.jobs.insert(number, Job { task, watched });
         number
     }
 

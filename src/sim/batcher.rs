@@ -143,7 +143,7 @@ impl Batcher {
                 .iter()
                 .map(|part| (part.target, part.bytes.clone()))
                 .collect(),
-            received: world.now().mono,
+            sent: world.now().mono,
         };
         self.marks += 1;
         world.ask(

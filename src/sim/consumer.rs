@@ -127,7 +127,7 @@ impl Consumer {
                 world.prng.below(300) as i64
             },
             deadline: now.after_ms(world.prng.below(20) as i64),
-            received: now,
+            sent: now,
         };
         let to = world.owner(partition);
         let ticket = world.ask((self.index, 0), self.home, to, Request::Read(request));

@@ -186,7 +186,7 @@ impl Producer {
             produce_version: 11,
             from_coordinator: false,
             batches: vec![(target, batch.bytes.clone())],
-            received: world.now().mono,
+            sent: world.now().mono,
         };
         let to = world.owner(target);
         let mark = batch.mark;

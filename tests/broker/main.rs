@@ -11,6 +11,7 @@ mod support;
 
 mod accounts;
 mod durability;
+mod exposition;
 mod fetch;
 mod frames;
 mod fuzz;

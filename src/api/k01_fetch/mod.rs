@@ -117,12 +117,15 @@ fn start(
     } = plan(wishes, first, manner, service.view(&image));
     connection.went_to(reads.cores());
     let limits = limits(&request, service.settings().fetch_max_bytes, &incoming);
+    let account = incoming.account.clone();
+    account.parsed(&host, reads.cores(), connection.handed_over);
     let reads = Reads::send(&host, reads, limits);
     let (sessions, endpoint) = (connection.sessions.clone(), connection.endpoint.clone());
     Ok(Started::Later(Box::pin(async move {
         let Ok(answers) = reads.answers(&host).await else {
             return Outcome::Close;
         };
+        account.answered(&answers);
         let gathered = Gathered::new(answers.into_iter().map(taken));
         let image = host.image();
         let view = View {
@@ -209,7 +212,6 @@ fn limits(request: &FetchRequest, fetch_max_bytes: u32, incoming: &Incoming) -> 
         max_bytes: max_bytes as usize,
         min_bytes: i64::from(request.min_bytes.min(max_bytes)),
         deadline: incoming.received.after_ms(i64::from(request.max_wait_ms)),
-        received: incoming.received,
     }
 }
 

@@ -26,8 +26,6 @@ pub(super) struct Limits {
     pub(super) min_bytes: i64,
     /// No longer than this.
     pub(super) deadline: Mono,
-    /// When the request was whole.
-    pub(super) received: Mono,
 }
 
 /// The reads of one fetch, by core.
@@ -75,13 +73,14 @@ impl Reads {
 }
 
 fn ask(host: &Host, lanes: &[(CoreId, Vec<ReadQuery>)], limits: Limits, mins: &[i64]) -> Vec<Call> {
+    let sent = host.now().mono;
     let call = |((core, partitions), min_bytes): (&(CoreId, Vec<ReadQuery>), &i64)| {
         let request = ReadRequest {
             partitions: partitions.clone(),
             max_bytes: limits.max_bytes,
             min_bytes: *min_bytes,
             deadline: limits.deadline,
-            received: limits.received,
+            sent,
         };
         host.call(*core, Request::Read(request))
     };

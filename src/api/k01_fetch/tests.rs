@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::tests::{World, incoming};
-use crate::base::{BrokerId, TopicId};
+use crate::base::{BrokerId, Mono, TopicId};
 use crate::partition::Refusal;
 use crate::protocol::messages::StrBytes;
 use bytes::Bytes;
@@ -353,6 +353,7 @@ fn slices_of_memory_pass_through_without_a_copy() {
     let (mut read, _) = result(5);
     read.slices = Ok(vec![Slice::Memory(bytes.clone())]);
     let mut taken = taken(Answer {
+        given: Mono(0),
         reply: Reply::Read(vec![read]),
         files: Vec::new(),
     });
