@@ -20,6 +20,7 @@ mod sim;
 mod start;
 mod table;
 mod topic;
+mod tune;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ pub enum Command {
     Sim(sim::Arguments),
     /// Measure a broker, this one or any other that speaks Kafka's protocol
     Bench(bench::Arguments),
+    /// Say what on this machine costs latency or safety, and mend what can be mended
+    Tune(tune::Arguments),
 }
 
 impl Cli {
@@ -115,6 +118,7 @@ impl Cli {
             Some(Command::Inspect(arguments)) => inspect::run(&arguments),
             Some(Command::Sim(arguments)) => sim::run(&arguments),
             Some(Command::Bench(arguments)) => bench::run(&arguments),
+            Some(Command::Tune(arguments)) => tune::run(&arguments),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

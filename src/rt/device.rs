@@ -101,6 +101,11 @@ pub fn probe_device(directory: &Path) -> io::Result<DeviceFacts> {
     })
 }
 
+/// The `queue` directory in /sys of the disk that `path` lies on; none if it lies on none.
+pub fn queue_of(path: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(queue_directory(fs::metadata(path)?.dev()))
+}
+
 /// The `queue` directory of a device in /sys; a partition's is its disk's.
 fn queue_directory(device: u64) -> Option<PathBuf> {
     let (major, minor) = (libc::major(device), libc::minor(device));
@@ -114,12 +119,7 @@ type Tried = (bool, Option<Duration>, Option<Duration>);
 fn try_out(path: &Path) -> io::Result<Tried> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true);
-    let block = {
-        let mut block = Buf::allocate(BLOCK);
-        block.pad_to_block();
-        block.set_len(BLOCK);
-        block
-    };
+    let block = block_of(BLOCK);
     let direct = options.clone().custom_flags(libc::O_DIRECT).open(path);
     let direct = direct.and_then(|file| write_at(&file, &block, 0, 0).map(|()| file));
     let direct_ok = direct.is_ok();
@@ -178,7 +178,15 @@ fn median(times: Option<Vec<Duration>>) -> Option<Duration> {
     times.get(times.len() / 2).copied()
 }
 
-fn write_at(file: &File, block: &Buf, at: u64, flags: libc::c_int) -> io::Result<()> {
+/// Zeros to write, `size` bytes.
+pub(super) fn block_of(size: usize) -> Buf {
+    let mut block = Buf::allocate(size);
+    block.set_len(size);
+    block
+}
+
+/// Writes the block at `at`, with `flags` of pwritev2(2).
+pub(super) fn write_at(file: &File, block: &Buf, at: u64, flags: libc::c_int) -> io::Result<()> {
     let vector = libc::iovec {
         iov_base: block.as_ptr().cast_mut().cast(),
         iov_len: block.len(),

@@ -47,6 +47,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+pub mod trial;
 mod volume;
 
 pub use blocking::BlockingPool;

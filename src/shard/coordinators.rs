@@ -295,7 +295,11 @@ impl Core {
                 }
             };
             let token = partition::Token { number, part: PART };
-            if last.is_some_and(|last| partition.wait_for_commit(last, token)) {
+            let waits = last.is_some_and(|last| partition.wait_for_commit(last, token));
+            let Some(seat) = self.coordinators.seats.get_mut(&slot) else {
+                continue;
+            };
+            if waits {
                 seat.rounds.push_back(Round {
                     number,
                     replies: gathered.replies,

@@ -4,6 +4,7 @@
 //! each mode means, and how results are shown.
 
 mod arguments;
+mod compare;
 mod load;
 mod show;
 mod target;
@@ -23,6 +24,7 @@ Examples:
   corelane bench catch-up --rate 1000 --readers 3 --fill 2GiB --drop-caches
   corelane bench many-partitions --partitions 1000 --rate 20000
   corelane bench connections --idle 5000
+  corelane bench compare --rows produce,end-to-end-1000    against Apache Kafka, fetched by itself
   corelane bench produce -b kafka1:9092 --config flush.messages=1 --broker-pid 4711
 
 Open and closed loop answer different questions. A closed loop sends the next request when an answer
@@ -61,6 +63,8 @@ enum Mode {
     ManyPartitions(Box<arguments::Load>),
     /// Hold many connections open, with or without a load beside them
     Connections(Box<arguments::Load>),
+    /// Run this broker and Apache Kafka side by side, and show who is better at what
+    Compare(compare::Arguments),
 }
 
 /// Measures.
@@ -74,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         Mode::CatchUp(load) => load::run(load::Mode::CatchUp, load),
         Mode::ManyPartitions(load) => load::run(load::Mode::ManyPartitions, load),
         Mode::Connections(load) => load::run(load::Mode::Connections, load),
+        Mode::Compare(arguments) => compare::run(arguments),
     }
 }
 

@@ -216,7 +216,7 @@ impl Target {
     }
 }
 
-fn create(
+pub(super) fn create(
     client: &mut Client,
     name: &str,
     partitions: i32,

@@ -1,0 +1,217 @@
+//! A broker that was started to be measured: on its CPUs, in a fresh directory, within a limit of
+//! memory; gone when it is dropped.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::super::Failed;
+use super::super::super::client::{Acks, Client, Producer, ProducerSettings, Settings};
+use super::Side;
+use super::kafka::{Kafka, Setting};
+use crate::protocol::messages::StrBytes;
+use crate::record::Codec;
+
+/// The longest start.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// What both brokers are given alike.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    /// Where directories are made.
+    pub(super) directory: PathBuf,
+    /// CPUs, as `taskset` takes them.
+    pub(super) cpus: String,
+    /// The limit of memory, page cache included, bytes.
+    pub(super) memory: u64,
+}
+
+/// A running broker.
+pub(super) struct Broker {
+    child: Child,
+    pub(super) address: String,
+    directory: PathBuf,
+    group: Option<PathBuf>,
+    /// From its start to the first acknowledged record.
+    pub(super) first_ack: Duration,
+}
+
+impl Broker {
+    /// Starts one and writes a first record.
+    pub(super) fn start(
+        side: Side,
+        room: &Room,
+        kafka: Option<(&Kafka, Setting)>,
+    ) -> Result<Broker, Failed> {
+        let directory = room.directory.join(side.broker());
+        let _ = fs::remove_dir_all(&directory);
+        let told =
+            |error: std::io::Error| Failed::operation(format!("{}: {error}", directory.display()));
+        fs::create_dir_all(&directory).map_err(told)?;
+        let port = free_port()?;
+        let group = memory_group(side, room.memory);
+        let wrapper = wrapper(room, group.as_deref());
+        let mut command = match kafka.filter(|_| side.is_kafka()) {
+            Some((kafka, setting)) => {
+                kafka.broker(&wrapper, &directory, (port, free_port()?), setting)?
+            }
+            None => corelane(&wrapper, &directory, port, &room.cpus)?,
+        };
+        let log = File::create(directory.join("log")).map_err(told)?;
+        let began = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| Failed::operation(format!("{command:?}: {error}")))?;
+        let mut broker = Broker {
+            child,
+            address: format!("127.0.0.1:{port}"),
+            directory,
+            group,
+            first_ack: Duration::ZERO,
+        };
+        broker.write_first(began)?;
+        Ok(broker)
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tries until a record of a new topic is acknowledged.
+    fn write_first(&mut self, began: Instant) -> Result<(), Failed> {
+        let settings = ProducerSettings {
+            acks: Acks::All,
+            codec: Codec::None,
+            level: None,
+            batch_bytes: 1,
+            idempotent: false,
+        };
+        let mut last = "nothing".to_owned();
+        while began.elapsed() < START_MAX {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+                let end: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(Failed::operation(format!(
+                    "the broker ended, {status}: {end:?}"
+                )));
+            }
+            let client = |timeout| {
+                Client::new(Settings {
+                    bootstrap: vec![self.address.clone()],
+                    client_id: StrBytes::from_static_str("corelane-bench"),
+                    timeout,
+                })
+            };
+            // A port that is not open yet is asked again soon; what answers may take its time.
+            if std::net::TcpStream::connect(&self.address).is_err() {
+                thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            let patience = Duration::from_secs(20);
+            let written = super::super::target::create(&mut client(patience), "first", 1, &[])
+                .and_then(|()| {
+                    let mut producer = Producer::new(client(patience), "first", settings, 0)?;
+                    producer.append(None, 0, (None, Some(b"x")), &[])?;
+                    producer.flush()?;
+                    Ok(())
+                });
+            match written {
+                Ok(()) => {
+                    self.first_ack = began.elapsed();
+                    return Ok(());
+                }
+                Err(failed) => last = failed.to_string(),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Err(Failed::operation(format!(
+            "the broker is not ready: {last}"
+        )))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+        if let Some(group) = &self.group {
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// This very program as the broker.
+fn corelane(
+    wrapper: &[String],
+    directory: &Path,
+    port: u16,
+    cpus: &str,
+) -> Result<Command, Failed> {
+    let program = std::env::current_exe().map_err(Failed::operation)?;
+    // A bare number would mean so many cores.
+    let cores = match cpus.contains(['-', ',']) {
+        true => cpus.to_owned(),
+        false => format!("{cpus}-{cpus}"),
+    };
+    let mut command = Command::new(&wrapper[0]);
+    command.args(&wrapper[1..]).arg(program);
+    command.args([
+        "serve", "--admin", "off", "--memory", "1GiB", "--cores", &cores,
+    ]);
+    command.args(["--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--data-dir").arg(directory.join("data"));
+    Ok(command)
+}
+
+/// Words before a command: it dies with us, has its limit of memory and its CPUs.
+fn wrapper(room: &Room, group: Option<&Path>) -> Vec<String> {
+    let mut words = vec![
+        "setpriv".to_owned(),
+        "--pdeathsig".to_owned(),
+        "KILL".to_owned(),
+    ];
+    if let Some(group) = group {
+        let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
+        words.extend(["sh", "-c", &join, "sh"].map(str::to_owned));
+    }
+    words.extend(["taskset", "-c", &room.cpus].map(str::to_owned));
+    words
+}
+
+/// A control group with that limit; none where none can be made.
+fn memory_group(side: Side, bytes: u64) -> Option<PathBuf> {
+    let name = format!("corelane-bench-{}-{}", side.broker(), std::process::id());
+    let (root, limit) = match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => ("/sys/fs/cgroup", "memory.max"),
+        false => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    };
+    let group = Path::new(root).join(name);
+    fs::create_dir_all(&group).ok()?;
+    match fs::write(group.join(limit), bytes.to_string()) {
+        Ok(()) => Some(group),
+        Err(_) => {
+            let _ = fs::remove_dir(&group);
+            None
+        }
+    }
+}
+
+/// True where brokers can be held to a limit of memory.
+pub(super) fn can_limit_memory() -> bool {
+    let group = memory_group(Side::OursDurable, 1 << 30);
+    group.is_some_and(|group| fs::remove_dir(group).is_ok())
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16, Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(Failed::operation)?;
+    Ok(listener.local_addr().map_err(Failed::operation)?.port())
+}

@@ -1,0 +1,275 @@
+//! The rows of the comparison: what is measured, with which flags, and what the goal is. Data; the
+//! doing is elsewhere.
+
+use super::Side;
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Better {
+    More,
+    Less,
+}
+
+/// A figure of a row that two brokers are compared by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
+    pub(super) better: Better,
+    /// Ours over theirs must be at least (`More`) or at most (`Less`) this: durable against durable,
+    /// relaxed against Kafka's default, ours durable against Kafka's default. None: no goal.
+    pub(super) goals: [Option<f64>; 3],
+}
+
+/// Something to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) sides: &'static [Side],
+    pub(super) action: Action,
+    pub(super) figures: &'static [Figure],
+}
+
+/// How a row is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// `corelane bench` with these flags; `{seconds}`, and `{rate}` as half of Kafka's knee.
+    Bench(&'static [&'static str]),
+    /// The knee of Kafka's durability that goes with the side.
+    Ladder(&'static [&'static str]),
+    /// The broker's start itself.
+    Start,
+    /// Kafka's own tools.
+    Tools,
+}
+
+const ALL: &[Side] = &[
+    Side::OursDurable,
+    Side::OursRelaxed,
+    Side::KafkaDurable,
+    Side::KafkaDefault,
+];
+const THEIRS: &[Side] = &[Side::KafkaDurable, Side::KafkaDefault];
+const DURABLE: &[Side] = &[Side::OursDurable, Side::KafkaDurable];
+const RELAXED: &[Side] = &[Side::OursRelaxed, Side::KafkaDefault];
+const HEADLINE: &[Side] = &[Side::OursDurable, Side::KafkaDefault];
+
+const fn figure(
+    name: &'static str,
+    unit: &'static str,
+    better: Better,
+    goals: [Option<f64>; 3],
+) -> Figure {
+    Figure {
+        name,
+        unit,
+        better,
+        goals,
+    }
+}
+
+/// Writing at half of a knee: `{rate}` is half of that of the row's own Kafka.
+const HALF_A_KNEE: &[&str] = &["produce", "--rate", "{rate}", "--seconds", "{seconds}"];
+const THIRD: [Option<f64>; 3] = [Some(1.0 / 3.0); 3];
+const NONE: [Option<f64>; 3] = [None; 3];
+
+/// All rows, in the order in which they are measured.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "start",
+        what: "start to first ack; memory then",
+        sides: HEADLINE,
+        action: Action::Start,
+        figures: &[
+            figure(
+                "first ack",
+                "ms",
+                Better::Less,
+                [None, None, Some(1.0 / 30.0)],
+            ),
+            figure(
+                "RSS after start",
+                "MB",
+                Better::Less,
+                [None, None, Some(0.1)],
+            ),
+        ],
+    },
+    Row {
+        name: "produce",
+        what: "produce 1 KiB, acks=all, saturation: 4 connections x 5 in flight, 16 KiB batches",
+        sides: ALL,
+        action: Action::Bench(&["produce", "--seconds", "{seconds}"]),
+        figures: &[
+            figure(
+                "MB/s",
+                "MB/s",
+                Better::More,
+                [Some(5.0), Some(2.0), Some(1.2)],
+            ),
+            figure("CPU s/GB", "s/GB", Better::Less, THIRD),
+            figure("RSS max", "MB", Better::Less, [Some(0.2); 3]),
+            figure("p99", "us", Better::Less, NONE),
+        ],
+    },
+    Row {
+        name: "knee",
+        what: "the rate that Kafka keeps: 1 KiB, acks=all, open loop, linger 0",
+        sides: THEIRS,
+        action: Action::Ladder(&["produce", "--ladder", "--seconds", "3", "--warm-up", "1"]),
+        figures: &[figure("knee", "records/s", Better::More, NONE)],
+    },
+    Row {
+        name: "latency-durable",
+        what: "produce latency, both durable, at half of durable Kafka's knee, open loop",
+        sides: DURABLE,
+        action: Action::Bench(HALF_A_KNEE),
+        figures: &[
+            figure("p50", "us", Better::Less, [Some(0.2), None, None]),
+            figure("p99", "us", Better::Less, [Some(0.2), None, None]),
+            figure("p99.9", "us", Better::Less, [Some(0.2), None, None]),
+        ],
+    },
+    Row {
+        name: "latency-relaxed",
+        what: "produce latency, ours relaxed and Kafka's default, at half of its knee",
+        sides: RELAXED,
+        action: Action::Bench(HALF_A_KNEE),
+        figures: &[
+            figure("p50", "us", Better::Less, [None, Some(0.5), None]),
+            figure("p99", "us", Better::Less, [None, Some(0.5), None]),
+            figure("p99.9", "us", Better::Less, [None, Some(0.5), None]),
+        ],
+    },
+    Row {
+        name: "latency-headline",
+        what: "produce latency, ours durable and Kafka's default, at half of its knee",
+        sides: HEADLINE,
+        action: Action::Bench(HALF_A_KNEE),
+        figures: &[
+            figure("p50", "us", Better::Less, [None, None, Some(1.0)]),
+            figure("p99", "us", Better::Less, [None, None, Some(1.0)]),
+            figure("p99.9", "us", Better::Less, [None, None, Some(1.0)]),
+        ],
+    },
+    Row {
+        name: "end-to-end-1000",
+        what: "end to end at 1,000 records/s",
+        sides: ALL,
+        action: Action::Bench(&["end-to-end", "--rate", "1000", "--seconds", "{seconds}"]),
+        figures: &[
+            figure("p50", "us", Better::Less, NONE),
+            figure("p99", "us", Better::Less, THIRD),
+        ],
+    },
+    Row {
+        name: "end-to-end-10000",
+        what: "end to end at 10,000 records/s",
+        sides: ALL,
+        action: Action::Bench(&["end-to-end", "--rate", "10000", "--seconds", "{seconds}"]),
+        figures: &[
+            figure("p50", "us", Better::Less, NONE),
+            figure("p99", "us", Better::Less, THIRD),
+        ],
+    },
+    Row {
+        name: "consume",
+        what: "consume what was just written, 512 MiB over and over",
+        sides: HEADLINE,
+        action: Action::Bench(&["consume", "--fill", "512MiB", "--seconds", "{seconds}"]),
+        figures: &[
+            figure("read MB/s", "MB/s", Better::More, [None, None, Some(1.5)]),
+            figure("CPU s/GB", "s/GB", Better::Less, [None, None, Some(0.5)]),
+        ],
+    },
+    Row {
+        name: "tail",
+        what: "tail at 1,000 records/s while three readers catch up 1 GiB from the disk",
+        sides: HEADLINE,
+        action: Action::Bench(&[
+            "catch-up",
+            "--rate",
+            "1000",
+            "--readers",
+            "3",
+            "--fill",
+            "1GiB",
+            "--drop-caches",
+            "--warm-up",
+            "1",
+            "--seconds",
+            "3",
+        ]),
+        figures: &[
+            figure("p99", "us", Better::Less, [None, None, Some(0.2)]),
+            figure(
+                "caught up MB/s",
+                "MB/s",
+                Better::More,
+                [None, None, Some(1.5)],
+            ),
+        ],
+    },
+    Row {
+        name: "one-partition",
+        what: "small batches (4 KiB) to 1 partition, saturation",
+        sides: ALL,
+        action: Action::Bench(&[
+            "many-partitions",
+            "--partitions",
+            "1",
+            "--batch-bytes",
+            "4096",
+            "--seconds",
+            "{seconds}",
+        ]),
+        figures: &[figure("MB/s", "MB/s", Better::More, NONE)],
+    },
+    Row {
+        name: "many-partitions",
+        what: "small batches (4 KiB) to 1,000 partitions, saturation",
+        sides: ALL,
+        action: Action::Bench(&[
+            "many-partitions",
+            "--partitions",
+            "1000",
+            "--batch-bytes",
+            "4096",
+            "--seconds",
+            "{seconds}",
+        ]),
+        figures: &[figure("MB/s", "MB/s", Better::More, NONE)],
+    },
+    Row {
+        name: "idle",
+        what: "1,000 connections and 1,000 partitions that do nothing",
+        sides: HEADLINE,
+        action: Action::Bench(&[
+            "connections",
+            "--idle",
+            "1000",
+            "--partitions",
+            "1000",
+            "--seconds",
+            "{seconds}",
+        ]),
+        figures: &[
+            figure("CPU %", "% of a core", Better::Less, NONE),
+            figure("RSS max", "MB", Better::Less, NONE),
+        ],
+    },
+    Row {
+        name: "tools",
+        what: "Kafka's own ProducerPerformance, ConsumerPerformance, EndToEndLatency",
+        sides: ALL,
+        action: Action::Tools,
+        figures: &[
+            figure("producer MB/s", "MB/s", Better::More, NONE),
+            figure("producer p99", "us", Better::Less, NONE),
+            figure("consumer MB/s", "MB/s", Better::More, NONE),
+            figure("end to end mean", "us", Better::Less, NONE),
+            figure("end to end p99", "us", Better::Less, NONE),
+        ],
+    },
+];
