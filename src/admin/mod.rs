@@ -61,12 +61,15 @@ pub struct Handle {
 /// A question to one core, with something that it is about. Must not wait, as [`Handle::ask`].
 pub type Ask<About, A> = Box<dyn Fn(CoreId, Arc<About>, Answer<A>) + Send + Sync>;
 
+/// A question to one core about a page of a group. Must not wait, as [`Handle::ask`].
+pub type AskDetail = Box<dyn Fn(CoreId, Arc<String>, Arc<Page>, Answer<FoundGroup>) + Send + Sync>;
+
 /// Questions about groups, each to one core. They must not wait, as [`Handle::ask`].
 pub struct Groups {
     /// Its groups of a list.
     pub page: Ask<Listing, GroupPage>,
     /// A group, if it is there.
-    pub detail: Box<dyn Fn(CoreId, Arc<String>, Arc<Page>, Answer<FoundGroup>) + Send + Sync>,
+    pub detail: AskDetail,
     /// What its groups have committed, as much as is shown in metrics.
     pub committed: Box<dyn Fn(CoreId, Answer<Committed>) + Send + Sync>,
     /// Where partitions begin and end.
