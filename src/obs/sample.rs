@@ -1,5 +1,7 @@
 //! One figure as a walk over the measurements shows it.
 
+use std::time::Duration;
+
 use super::Histogram;
 
 /// A named figure: what a reader needs to make sense of its values.
@@ -93,6 +95,21 @@ impl Walk<'_> {
 
     pub(super) fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
         self.number(family(name, help, Kind::Gauge), None, value);
+    }
+
+    /// A gauge whose name says seconds.
+    pub(super) fn gauge_of_time(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        value: Duration,
+    ) {
+        let family = Family {
+            unit: Unit::Nanoseconds,
+            ..family(name, help, Kind::Gauge)
+        };
+        let nanoseconds = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        self.number(family, None, nanoseconds);
     }
 
     /// One sample of `family` with a label.
