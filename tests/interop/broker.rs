@@ -39,6 +39,8 @@ pub enum Kind {
 /// A running broker; dropping it stops it and removes its data.
 pub struct Broker {
     kind: Option<Kind>,
+    /// Settings besides those that all brokers get.
+    configs: Vec<(String, String)>,
     bootstrap: String,
     scratch: PathBuf,
     process: Option<Child>,
@@ -57,6 +59,7 @@ impl Broker {
             let (_, scratch) = scratch("external")?;
             return Ok(Broker {
                 kind: None,
+                configs: Vec::new(),
                 bootstrap,
                 scratch,
                 process: None,
@@ -74,19 +77,21 @@ impl Broker {
         Broker::start_with(kind, &[])
     }
 
-    fn start_with(kind: Kind, configs: &[(&str, &str)]) -> Result<Broker, String> {
+    /// As [`Broker::start`], with more settings, which a restart has as well.
+    pub fn start_with(kind: Kind, configs: &[(&str, &str)]) -> Result<Broker, String> {
         let (_, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
         let port = free_port();
         let bootstrap = format!("127.0.0.1:{port}");
         let mut broker = Broker {
             kind: Some(kind),
+            configs: owned(configs),
             bootstrap,
             scratch,
             process: None,
             guard: None,
         };
         let command = match kind {
-            Kind::Corelane => corelane(&broker.scratch, port, configs),
+            Kind::Corelane => corelane(&broker.scratch, port, &broker.configs),
             Kind::Kafka => kafka(&broker.scratch, port, configs)?,
         };
         broker.launch(kind, command)?;
@@ -127,7 +132,7 @@ impl Broker {
             each.wait().map_err(|error| error.to_string())?;
         }
         let address: SocketAddr = self.bootstrap.parse().expect("an address");
-        let command = corelane(&self.scratch, address.port(), &[]);
+        let command = corelane(&self.scratch, address.port(), &self.configs);
         let began = Instant::now();
         self.launch(Kind::Corelane, command)?;
         Ok(began)
@@ -201,7 +206,12 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
     Ok((name, path))
 }
 
-fn corelane(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Command {
+fn owned(configs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    configs.iter().map(pair).collect()
+}
+
+fn corelane(scratch: &Path, port: u16, configs: &[(String, String)]) -> Command {
     let named = std::env::var_os("CORELANE_BINARY");
     let program = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
     let mut command = Command::new(program);
@@ -210,7 +220,10 @@ fn corelane(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Command {
         .arg("--data-dir")
         .arg(scratch.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "off"]);
-    for (key, value) in CONFIGS.iter().chain(configs) {
+    for (key, value) in CONFIGS {
+        command.args(["--set", &format!("{key}={value}")]);
+    }
+    for (key, value) in configs {
         command.args(["--set", &format!("{key}={value}")]);
     }
     command
@@ -293,8 +306,16 @@ fn wait_for_ready_line(ready: &Receiver<()>, log: &Path) -> Result<(), String> {
     })
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the kernel gives to outgoing connections: a client that tries
+/// again while the broker is away would otherwise take the port itself, now and then, and be connected to itself.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    const PORTS: std::ops::Range<u16> = 20_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(7);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = (0..PORTS.len()).map(|_| {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + (number % PORTS.len() as u32) as u16
+    });
+    ports.find(free).expect("a free port")
 }
