@@ -446,11 +446,13 @@ impl Partition {
         at_least_one: bool,
     ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
+        let sound = matches!(self.log.fault(), Some(log::Fault::Corrupt { .. }));
+        if !self.ready && !(sound && (start..=end).contains(&from)) {
+            // It could not be opened: where it ends is not known, and nobody shall reset by it.
+            // Only what lies before damage is vouched for.
+            return Err(Refusal::Fenced);
+        }
         if from < start || from > end {
-            if !self.ready {
-                // It could not be opened: where it ends is not known, and nobody shall reset by it.
-                return Err(Refusal::Fenced);
-            }
             return Err(Refusal::OffsetOutOfRange {
                 start,
                 end,

@@ -103,3 +103,22 @@ fn what_was_scanned_counts_towards_the_next_checkpoint() {
     world.ready();
     assert_eq!(world.log.unvouched_bytes(), 0);
 }
+
+/// A write goes into space that its file has only just grown by; the power goes, and the growth with
+/// it. Only a length that growing leaves behind is believed to come from that.
+#[test]
+fn a_torn_write_past_the_end_of_its_file_is_cut_and_a_cut_file_is_damage() {
+    for (length, torn) in [(32 << 10, true), (28 << 10, false)] {
+        let mut world = World::new(1, Options::default());
+        for n in 0..2 {
+            world.append_all(&batch(1, 20_000, 0, n));
+        }
+        let first = directory().join("00000000000000000000.log");
+        let file = world.disk.files.get_mut(&first).expect("the segment");
+        file.now.truncate(length);
+        file.durable.truncate(length);
+        world.reopen();
+        assert_eq!(world.log.fault().is_none(), torn, "{length} bytes");
+        assert_eq!(world.log.end_offset(), Offset(1), "{length} bytes");
+    }
+}
