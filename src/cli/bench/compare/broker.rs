@@ -125,12 +125,8 @@ impl Broker {
         };
         let mut last = "nothing".to_owned();
         while began.elapsed() < START_MAX {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                let end: Vec<&str> = log.lines().rev().take(3).collect();
-                return Err(Failed::operation(format!(
-                    "the broker ended, {status}: {end:?}"
-                )));
+            if let Some(failed) = self.death() {
+                return Err(failed);
             }
             let client = |timeout| {
                 Client::new(Settings {
