@@ -222,8 +222,8 @@ impl Producer {
         }
         if self.plan.acks == 0 {
             let now = clock::mono().0;
-            for part in &parts {
-                tally.acknowledge(now, flow(part, parts.len()), part.intended, part.step);
+            for (place, part) in parts.iter().enumerate() {
+                tally.acknowledge(now, flow(part, place), part.intended, part.step);
             }
             return Ok(());
         }
@@ -256,14 +256,14 @@ impl Producer {
         }
         let told = response.topics.iter().flat_map(|topic| &topic.partitions);
         let mut told: Vec<_> = told.collect();
-        for part in &request.parts {
+        for (place, part) in request.parts.iter().enumerate() {
             let index = self.plan.partitions[part.slot];
             let at = told.iter().position(|told| told.index == index);
             let told = at.map(|at| told.swap_remove(at));
             let told = told.ok_or_else(|| format!("no word on partition {index}"))?;
             match told.error {
                 ErrorCode::None | ErrorCode::DuplicateSequenceNumber => {
-                    let flow = flow(part, request.parts.len());
+                    let flow = flow(part, place);
                     tally.acknowledge(now, flow, part.intended, part.step);
                     if told.base_offset.0 >= 0 {
                         let end = told.base_offset.plus(part.count as i64);
@@ -345,12 +345,12 @@ fn leave(progress: &Progress) {
     producers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// What a part adds; a request counts with its first part only, roughly.
-fn flow(part: &Part, parts: usize) -> Flow {
+/// What a part adds; a request counts with its first part.
+fn flow(part: &Part, place: usize) -> Flow {
     Flow {
         records: part.count,
         bytes: part.bytes,
-        requests: u64::from(parts == 1),
+        requests: u64::from(place == 0),
     }
 }
 

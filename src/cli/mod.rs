@@ -9,6 +9,7 @@ mod bench;
 pub mod client;
 mod connect;
 mod consume;
+mod flame;
 mod format;
 mod group;
 mod inspect;
@@ -93,6 +94,8 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Say what on this machine costs latency or safety, and mend what can be mended
     Tune(tune::Arguments),
+    /// Draw where one core of a running broker spends its time
+    Flame(flame::Arguments),
 }
 
 impl Cli {
@@ -119,6 +122,7 @@ impl Cli {
             Some(Command::Sim(arguments)) => sim::run(&arguments),
             Some(Command::Bench(arguments)) => bench::run(&arguments),
             Some(Command::Tune(arguments)) => tune::run(&arguments),
+            Some(Command::Flame(arguments)) => flame::run(&arguments),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -29,9 +29,22 @@ pub(super) struct Room {
     pub(super) memory: u64,
 }
 
+/// Where a broker comes from.
+pub(super) enum Source<'a> {
+    /// This very program.
+    Corelane,
+    /// Apache Kafka.
+    Kafka(&'a Kafka, Setting),
+    /// A command with `{port}` and, if it likes, `{dir}` in it.
+    Command(&'a str),
+    /// One that runs already, somewhere.
+    Address(&'a str),
+}
+
 /// A running broker.
 pub(super) struct Broker {
-    child: Child,
+    /// None for one that ran already.
+    child: Option<Child>,
     pub(super) address: String,
     directory: PathBuf,
     group: Option<PathBuf>,
@@ -41,24 +54,35 @@ pub(super) struct Broker {
 
 impl Broker {
     /// Starts one and writes a first record.
-    pub(super) fn start(
-        side: Side,
-        room: &Room,
-        kafka: Option<(&Kafka, Setting)>,
-    ) -> Result<Broker, Failed> {
+    pub(super) fn start(side: Side, room: &Room, source: &Source) -> Result<Broker, Failed> {
         let directory = room.directory.join(side.broker());
         let _ = fs::remove_dir_all(&directory);
         let told =
             |error: std::io::Error| Failed::operation(format!("{}: {error}", directory.display()));
         fs::create_dir_all(&directory).map_err(told)?;
         let port = free_port()?;
-        let group = memory_group(side, room.memory);
-        let wrapper = wrapper(room, group.as_deref());
-        let mut command = match kafka.filter(|_| side.is_kafka()) {
-            Some((kafka, setting)) => {
-                kafka.broker(&wrapper, &directory, (port, free_port()?), setting)?
+        let mut broker = Broker {
+            child: None,
+            address: format!("127.0.0.1:{port}"),
+            directory: directory.clone(),
+            group: None,
+            first_ack: Duration::ZERO,
+        };
+        if let Source::Address(address) = source {
+            broker.address = (*address).to_owned();
+            broker.write_first(Instant::now())?;
+            return Ok(broker);
+        }
+        broker.group = memory_group(side, room.memory);
+        let wrapper = wrapper(room, broker.group.as_deref());
+        let mut command = match source {
+            Source::Kafka(kafka, setting) => {
+                kafka.broker(&wrapper, &directory, (port, free_port()?), *setting)?
             }
-            None => corelane(&wrapper, &directory, port, &room.cpus)?,
+            Source::Command(text) => own(&wrapper, text, &directory, port),
+            Source::Corelane | Source::Address(_) => {
+                corelane(&wrapper, &directory, port, &room.cpus)?
+            }
         };
         let log = File::create(directory.join("log")).map_err(told)?;
         let began = Instant::now();
@@ -68,20 +92,26 @@ impl Broker {
             .stderr(log)
             .spawn()
             .map_err(|error| Failed::operation(format!("{command:?}: {error}")))?;
-        let mut broker = Broker {
-            child,
-            address: format!("127.0.0.1:{port}"),
-            directory,
-            group,
-            first_ack: Duration::ZERO,
-        };
+        broker.child = Some(child);
         broker.write_first(began)?;
         Ok(broker)
     }
 
-    /// The process.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+    /// The process; none if it was not started here.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// How it ended, if it did, with the last lines of its log.
+    pub(super) fn death(&mut self) -> Option<Failed> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let mut end: Vec<&str> = log.lines().rev().take(3).collect();
+        end.reverse();
+        let end = end.join(" / ");
+        Some(Failed::operation(format!(
+            "the broker ended, {status} (SIGKILL: it may have passed --memory): {end}"
+        )))
     }
 
     /// Tries until a record of a new topic is acknowledged.
@@ -95,12 +125,8 @@ impl Broker {
         };
         let mut last = "nothing".to_owned();
         while began.elapsed() < START_MAX {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                let end: Vec<&str> = log.lines().rev().take(3).collect();
-                return Err(Failed::operation(format!(
-                    "the broker ended, {status}: {end:?}"
-                )));
+            if let Some(failed) = self.death() {
+                return Err(failed);
             }
             let client = |timeout| {
                 Client::new(Settings {
@@ -139,8 +165,10 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = fs::remove_dir_all(&self.directory);
         if let Some(group) = &self.group {
             let _ = fs::remove_dir(group);
@@ -169,6 +197,15 @@ fn corelane(
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.arg("--data-dir").arg(directory.join("data"));
     Ok(command)
+}
+
+/// A command of the user's, with its port and directory filled in.
+fn own(wrapper: &[String], text: &str, directory: &Path, port: u16) -> Command {
+    let text = text.replace("{port}", &port.to_string());
+    let text = text.replace("{dir}", &directory.join("data").display().to_string());
+    let mut command = Command::new(&wrapper[0]);
+    command.args(&wrapper[1..]).args(text.split_whitespace());
+    command
 }
 
 /// Words before a command: it dies with us, has its limit of memory and its CPUs.

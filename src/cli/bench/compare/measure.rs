@@ -16,7 +16,7 @@ use crate::bench::{Outcome, process};
 pub(super) fn start(row: &Row, side: Side, round: u64, broker: &Broker) -> Measurement {
     let mut figures = BTreeMap::new();
     figures.insert("first ack".to_owned(), broker.first_ack.as_secs_f64() * 1e3);
-    if let Some(counts) = process::read(broker.pid()) {
+    if let Some(counts) = broker.pid().and_then(process::read) {
         figures.insert("RSS after start".to_owned(), counts.resident as f64 / 1e6);
     }
     Measurement {
@@ -33,7 +33,7 @@ pub(super) fn start(row: &Row, side: Side, round: u64, broker: &Broker) -> Measu
 
 impl Comparison<'_> {
     /// A load that does not count, after a start: writes and reads of both kinds of topic.
-    pub(super) fn settle(&self, broker: &Broker) -> Result<(), Failed> {
+    pub(super) fn settle(&self, broker: &mut Broker) -> Result<(), Failed> {
         let seconds = self.arguments.settle;
         if seconds == 0 {
             return Ok(());
@@ -56,7 +56,7 @@ impl Comparison<'_> {
         row: &Row,
         side: Side,
         round: u64,
-        broker: &Broker,
+        broker: &mut Broker,
         results: &Results,
     ) -> Result<Measurement, Failed> {
         let configs = side.configs();
@@ -75,7 +75,7 @@ impl Comparison<'_> {
             Action::Tools => {
                 let wrapper = ["taskset", "-c", &self.arguments.client_cpus].map(str::to_owned);
                 let address = &broker.address;
-                measured.figures = tools::run(&self.kafka, &wrapper, address, &configs)?;
+                measured.figures = tools::run(self.kafka()?, &wrapper, address, &configs)?;
                 measured.command = "Kafka's own tools".to_owned();
                 return Ok(measured);
             }
@@ -127,7 +127,7 @@ impl Comparison<'_> {
         &self,
         words: &[String],
         configs: &[String],
-        broker: &Broker,
+        broker: &mut Broker,
     ) -> Result<Outcome, Failed> {
         let program = std::env::current_exe().map_err(Failed::operation)?;
         let file = self.room.directory.join("outcome.json");
@@ -140,7 +140,9 @@ impl Comparison<'_> {
             command.args(["--config", config]);
         }
         command.args(["-b", &broker.address, "--timeout", "60"]);
-        command.args(["--broker-pid", &broker.pid().to_string()]);
+        if let Some(pid) = broker.pid() {
+            command.args(["--broker-pid", &pid.to_string()]);
+        }
         command.arg("--json").arg(&file);
         let printed = output(&mut command);
         let text = std::fs::read_to_string(&file);
@@ -148,8 +150,9 @@ impl Comparison<'_> {
         match text {
             // A result that is not valid is one too.
             Ok(text) => serde_json::from_str(&text).map_err(Failed::operation),
-            Err(_) => Err(printed
-                .err()
+            Err(_) => Err(broker
+                .death()
+                .or_else(|| printed.err())
                 .unwrap_or_else(|| Failed::operation("the load generator wrote no result"))),
         }
     }

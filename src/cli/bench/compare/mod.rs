@@ -16,7 +16,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::super::Failed;
-use broker::{Broker, Room};
+use broker::{Broker, Room, Source};
 use kafka::{Kafka, SETTINGS, Setting};
 use results::Results;
 use rows::{ROWS, Row};
@@ -27,6 +27,7 @@ Examples:
   corelane bench compare --rows produce,latency --rounds 3
   corelane bench compare --rows produce --rounds 2      two more: results add up in --results
   corelane bench compare --rounds 0             show what was measured so far
+  corelane bench compare --theirs './corelane-old serve --listen 127.0.0.1:{port} --data-dir {dir}'
   corelane bench compare --rows produce --kafka-setting few-threads --results other.json
 
 How it is fair: both brokers have the same CPUs, the same limit of memory (page cache included), the
@@ -81,6 +82,15 @@ pub struct Arguments {
     /// Make the brokers' directories here; it decides which disk is measured
     #[arg(long, value_name = "DIR", default_value = "corelane-bench-data")]
     dir: PathBuf,
+
+    /// Measure this in corelane's place: the HOST:PORT of a broker that runs, or a command with {port}
+    /// and {dir} in it
+    #[arg(long, value_name = "BROKER")]
+    ours: Option<String>,
+
+    /// Measure this in Kafka's place, in the same way: another build, another broker
+    #[arg(long, value_name = "BROKER")]
+    theirs: Option<String>,
 
     /// An unpacked release of Apache Kafka [default: fetched from Maven Central by mvn, once]
     #[arg(long, value_name = "DIR")]
@@ -173,7 +183,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     if arguments.rounds > 0 {
         let comparison = Comparison {
             arguments,
-            kafka: Kafka::find(arguments.kafka_home.as_deref())?,
+            kafka: match (
+                &arguments.theirs,
+                rows.iter().any(|row| row.action == rows::Action::Tools),
+            ) {
+                (Some(_), false) => None,
+                _ => Some(Kafka::find(arguments.kafka_home.as_deref())?),
+            },
             setting,
             room: Room {
                 directory: arguments.dir.clone(),
@@ -211,7 +227,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Row>, Failed> {
 
 struct Comparison<'a> {
     arguments: &'a Arguments,
-    kafka: Kafka,
+    /// None where it is not needed.
+    kafka: Option<Kafka>,
     setting: Setting,
     room: Room,
 }
@@ -227,20 +244,20 @@ impl Comparison<'_> {
             if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
                 continue;
             }
-            let broker = Broker::start(first, &self.room, Some((&self.kafka, self.setting)))?;
+            let mut broker = Broker::start(first, &self.room, &self.source(first)?)?;
             for row in rows.iter().filter(|row| row.action == rows::Action::Start) {
                 let measured = measure::start(row, first, round, &broker);
                 results.measurements.push(measured);
                 results.write(&self.arguments.results)?;
             }
             if rows.iter().any(|row| row.action != rows::Action::Start) {
-                self.settle(&broker)?;
+                self.settle(&mut broker)?;
             }
             for row in rows.iter().filter(|row| row.action != rows::Action::Start) {
                 let sides = row.sides.iter().copied();
                 for side in sides.filter(|side| side.is_kafka() == first.is_kafka()) {
                     let begun = std::time::Instant::now();
-                    let measured = self.measure(row, side, round, &broker, results)?;
+                    let measured = self.measure(row, side, round, &mut broker, results)?;
                     let figures = row.figures.iter().filter_map(|figure| {
                         let value = results::number(*measured.figures.get(figure.name)?);
                         Some(format!("{} {value} {}", figure.name, figure.unit))
@@ -260,6 +277,25 @@ impl Comparison<'_> {
             }
         }
         Ok(())
+    }
+
+    fn kafka(&self) -> Result<&Kafka, Failed> {
+        let none = || Failed::usage("Apache Kafka is needed for this row");
+        self.kafka.as_ref().ok_or_else(none)
+    }
+
+    /// Where the broker of a side comes from.
+    fn source(&self, side: Side) -> Result<Source<'_>, Failed> {
+        let given = match side.is_kafka() {
+            true => &self.arguments.theirs,
+            false => &self.arguments.ours,
+        };
+        Ok(match given {
+            Some(text) if text.contains("{port}") => Source::Command(text),
+            Some(address) => Source::Address(address),
+            None if side.is_kafka() => Source::Kafka(self.kafka()?, self.setting),
+            None => Source::Corelane,
+        })
     }
 
     /// What is the same for all measurements.
