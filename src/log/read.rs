@@ -3,6 +3,12 @@
 //! A file range never reaches into a block that is still rewritten, nor past the last completed
 //! write: what lies there is always in memory. What was read back from the disk is verified before
 //! it is served from memory; a damaged batch fences the log there.
+//!
+//! A reader goes from index entry to index entry: a file range ends at one, so the next read begins
+//! at one. There the index alone says where to begin and where to end, and nothing is read but what
+//! is sent. (Reading the first batch's header as well, past the page cache, made a fetch of 256 KiB
+//! out of the page cache 3.2 times slower than a bare sendfile, and one of 64 KiB 4.2 times.) The
+//! consumer's own CRC vouches for what goes out of a file, as in Kafka.
 
 use crate::base::{DiskOp, DiskOutput, LeaderEpoch, Offset};
 use crate::record::{self, BatchHeader, HEADER_BYTES};
@@ -133,6 +139,11 @@ impl Log {
 
     fn collect(&mut self, from: Offset, limits: Limits) -> Result<Vec<Slice>, Stop> {
         let index = self.segment_holding(from);
+        if limits.files
+            && let Some(slice) = self.entry_slice(index, from, limits)
+        {
+            return Ok(vec![slice]);
+        }
         let mut place = self.locate(index, from)?;
         let (mut slices, mut total) = (Vec::new(), 0);
         while slices.len() < SLICES_MAX {
@@ -228,21 +239,35 @@ impl Log {
             return None;
         }
         let budget = (limits.max_bytes - total.min(limits.max_bytes)) as u64;
-        let farthest = (place.position + budget).min(segment.stable());
-        let end = if farthest >= segment.size && segment.end <= limits.upto {
-            segment.size
-        } else {
-            let upto = limits.upto.0 - segment.base.0;
-            let boundary = segment
-                .entries()
-                .and_then(|index| index.boundary(farthest, upto));
-            boundary.map_or(0, |entry| u64::from(entry.position))
-        };
+        let end = segment.boundary_within(place.position + budget, limits.upto);
         let len = (end.max(place.end()) - place.position) as usize;
         Some(Slice::File {
             file: segment.file.clone(),
             at: place.position,
             len,
+        })
+    }
+
+    /// A file range that begins at the batch with the base offset `from` and ends at a batch's end,
+    /// by the index alone. None if the index does not say so, if the batch is in memory, or if it
+    /// is larger than what may be given.
+    fn entry_slice(&self, index: usize, from: Offset, limits: Limits) -> Option<Slice> {
+        let segment = &self.segments[index];
+        let entries = segment.entries().filter(|index| index.is_trusted())?;
+        let relative = u32::try_from(from.0 - segment.base.0).ok()?;
+        let entry = entries.by_offset(relative)?;
+        let position = u64::from(entry.position);
+        let header_end = position + HEADER_BYTES as u64;
+        let in_memory = self.cache.find(segment.base, position, header_end);
+        if entry.relative != relative || in_memory.is_some() {
+            return None;
+        }
+        let end = segment.boundary_within(position + limits.max_bytes as u64, limits.upto);
+        let len = end.checked_sub(position).filter(|len| *len > 0)?;
+        Some(Slice::File {
+            file: segment.file.clone(),
+            at: position,
+            len: len as usize,
         })
     }
 
@@ -281,7 +306,9 @@ impl Log {
             if let Some(entry) = first.take() {
                 let expected = self.segments[index].base.plus(i64::from(entry.relative));
                 let agrees = header.is_some_and(|header| header.base_offset == expected);
-                if !agrees && self.segments[index].distrust_index() {
+                if agrees {
+                    self.segments[index].index_agreed();
+                } else if self.segments[index].distrust_index() {
                     return Err(self.need_index(index));
                 }
             }
@@ -679,6 +706,27 @@ impl Segment {
             | IndexState::Distrusted
             | IndexState::Loading
             | IndexState::Rebuilding(_) => None,
+        }
+    }
+
+    /// The last known end of a batch at or before `farthest`, in blocks that are not rewritten, of a
+    /// batch below `upto`; 0 if none is known.
+    fn boundary_within(&self, farthest: u64, upto: Offset) -> u64 {
+        let farthest = farthest.min(self.stable());
+        if farthest >= self.size && self.end <= upto {
+            return self.size;
+        }
+        let upto = upto.0 - self.base.0;
+        let boundary = self
+            .entries()
+            .and_then(|index| index.boundary(farthest, upto));
+        boundary.map_or(0, |entry| u64::from(entry.position))
+    }
+
+    /// An entry of its index points at the batch that it names.
+    fn index_agreed(&mut self) {
+        if let IndexState::Memory(index) = &mut self.index {
+            index.agreed = true;
         }
     }
 

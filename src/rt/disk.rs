@@ -187,6 +187,11 @@ impl Disk {
         })
     }
 
+    /// The same, if it is open already.
+    pub fn opened_file(&self, file: &FilePath) -> Option<Arc<File>> {
+        self.inside.open.borrow_mut().get(file, Access::Buffered)
+    }
+
     /// How many files this shard keeps open.
     pub fn open_files(&self) -> usize {
         self.inside.open.borrow().len()

@@ -17,10 +17,14 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::counters::{Counters, Counts, add};
+use super::gate::Gate;
 use super::ring::{Ring, WAKE_FAILED, WOKEN};
 use super::timer::{Sleepers, yield_now};
 use super::{Doorbells, clock, limits};
-use crate::base::{CoreId, Mono, Now};
+use crate::base::{Buf, CoreId, Mono, Now};
+
+/// Reads at a time that bring what is to be sent into the page cache.
+const COLD_READS_MAX: usize = 8;
 
 /// How the shards of a process run.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,10 @@ pub(super) struct Machine {
     pub(super) sleepers: Sleepers,
     pub(super) counts: Counts,
     pub(super) doorbells: Doorbells,
+    /// Who may read into the page cache what is to be sent from there.
+    pub(super) cold_reads: Gate,
+    /// What such reads land in; nobody looks at it.
+    pub(super) scratch: RefCell<Vec<Buf>>,
     config: ShardConfig,
     polls: Cell<u64>,
     hook: RefCell<Option<Hook>>,
@@ -256,6 +264,8 @@ impl Machine {
             sleepers: Sleepers::default(),
             counts: Counts::default(),
             doorbells,
+            cold_reads: Gate::new(COLD_READS_MAX),
+            scratch: RefCell::default(),
             config,
             polls: Cell::new(0),
             hook: RefCell::new(None),
