@@ -1,16 +1,21 @@
 //! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
 //! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
 //!
-//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing` a part. The
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- catch-up`,
+//! `-- routing` a part. The
 //! broker has CPU 0, this process CPU 1. `CORELANE_BENCH_SECONDS` (default 4) is the length of a
 //! measurement, `CORELANE_BENCH_ROUNDS` (default 3) how often each is taken; medians are printed.
 
 #[path = "whole/bare.rs"]
 mod bare;
+#[path = "whole/catch_up.rs"]
+mod catch_up;
 #[path = "whole/fetch.rs"]
 mod fetch;
 #[path = "whole/reader.rs"]
 mod reader;
+#[path = "whole/routing.rs"]
+mod routing;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -45,6 +50,7 @@ fn setting(name: &str, default: u64) -> u64 {
 struct Broker {
     child: Child,
     address: SocketAddr,
+    admin: SocketAddr,
     directory: PathBuf,
 }
 
@@ -64,7 +70,7 @@ impl Broker {
                 "--listen",
                 "127.0.0.1:0",
                 "--admin",
-                "off",
+                "127.0.0.1:0",
                 "--cores",
                 cores,
             ])
@@ -78,13 +84,15 @@ impl Broker {
         pin(&[1]);
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = lines.next().expect("a line").expect("readable");
-        let address = ready
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("kafka="));
-        let address = address.expect("an address").parse().expect("an address");
+        let address = |name: &str| -> SocketAddr {
+            let mut words = ready.split_whitespace();
+            let address = words.find_map(|word| word.strip_prefix(name));
+            address.expect("an address").parse().expect("an address")
+        };
         Broker {
             child,
-            address,
+            address: address("kafka="),
+            admin: address("admin="),
             directory,
         }
     }
@@ -413,25 +421,6 @@ fn pin(cpus: &[usize]) {
     }
 }
 
-/// One partition's produce latency: on the core that accepted, handed over, and forwarded.
-fn routing() {
-    println!(
-        "routing, two cores, one 1 KiB record a request, 1 in flight on each of 4 connections"
-    );
-    for (name, extra) in [
-        ("handed over", &[][..]),
-        ("forwarded", &["--no-hand-over"][..]),
-    ] {
-        let broker = Broker::start("routing", "0,1", extra);
-        broker.create("r", 1);
-        let produced = produce(&broker, "r", 1, &small_batch(), 4, 1);
-        print_latency(
-            &format!("  {name:<12} {:.0} requests/s", produced.requests_a_second),
-            &produced.latency,
-        );
-    }
-}
-
 fn main() {
     pin(&[1]);
     let wanted: Vec<String> = std::env::args()
@@ -448,7 +437,10 @@ fn main() {
         let only = sources.into_iter().find(|source| wants_part(source));
         fetch::fetch_against_sendfile(only);
     }
+    if wants("catch-up") {
+        catch_up::catch_up();
+    }
     if wants("routing") {
-        routing();
+        routing::routing();
     }
 }

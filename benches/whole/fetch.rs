@@ -19,7 +19,7 @@ const IN_FLIGHT: u64 = 2;
 /// Batches of about 64 KiB in a reply.
 const BATCHES_A_REPLY: [u64; 3] = [1, 4, 16];
 /// Batches that each connection reads, a multiple of all replies' sizes: 750 MiB altogether.
-const STRETCH: u64 = 3_008;
+pub const STRETCH: u64 = 3_008;
 
 /// Each connection fetches its own stretch of partition 0.
 struct Fetches {
@@ -105,13 +105,13 @@ impl Column {
     }
 }
 
-pub(crate) fn drop_page_cache() {
+pub fn drop_page_cache() {
     if std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
         println!("  (not root: the page cache was not dropped)");
     }
 }
 
-fn fill(broker: &Broker, records: &Bytes, batches: u64) {
+pub fn fill(broker: &Broker, records: &Bytes, batches: u64) {
     broker.create("f", 1);
     let mut client = Client::connect(broker.address);
     let frame = produce_frame("f", 0, records);

@@ -139,13 +139,18 @@ impl Log {
 
     fn collect(&mut self, from: Offset, limits: Limits) -> Result<Vec<Slice>, Stop> {
         let index = self.segment_holding(from);
-        if limits.files
-            && let Some(slice) = self.entry_slice(index, from, limits)
-        {
-            return Ok(vec![slice]);
-        }
-        let mut place = self.locate(index, from)?;
         let (mut slices, mut total) = (Vec::new(), 0);
+        let mut place = match self.entry_slice(index, from, limits) {
+            None => self.locate(index, from)?,
+            Some((slice, end)) => {
+                total = slice.size();
+                slices.push(slice);
+                match self.more(index, end, total, limits) {
+                    Some(place) => place,
+                    None => return Ok(slices),
+                }
+            }
+        };
         while slices.len() < SLICES_MAX {
             let slice = match self.memory_slice(index, place, total, limits)? {
                 Some(slice) => slice,
@@ -163,20 +168,20 @@ impl Log {
             } else {
                 break;
             }
-            let more = next < self.segments[index].size && total < limits.max_bytes;
-            if !more {
-                break;
+            match self.more(index, next, total, limits) {
+                Some(more) => place = more,
+                None => break,
             }
-            // What cannot be seen now is left to the next read.
-            let Ok(Some(header)) = self.peek(index, next) else {
-                break;
-            };
-            place = Place {
-                position: next,
-                header,
-            };
         }
         Ok(slices)
+    }
+
+    /// The batch at `position` if there may be room for it beside `total` bytes. What cannot be seen
+    /// now is left to the next read.
+    fn more(&self, index: usize, position: u64, total: usize, limits: Limits) -> Option<Place> {
+        let more = position < self.segments[index].size && total < limits.max_bytes;
+        let header = more.then(|| self.peek(index, position).ok().flatten())??;
+        Some(Place { position, header })
     }
 
     /// True when a batch may be added to `total` bytes.
@@ -249,11 +254,13 @@ impl Log {
     }
 
     /// A file range that begins at the batch with the base offset `from` and ends at a batch's end,
-    /// by the index alone. None if the index does not say so, if the batch is in memory, or if it
+    /// by the index alone, and where that is. None if the index does not say so, if the batch is in memory, or if it
     /// is larger than what may be given.
-    fn entry_slice(&self, index: usize, from: Offset, limits: Limits) -> Option<Slice> {
+    fn entry_slice(&self, index: usize, from: Offset, limits: Limits) -> Option<(Slice, u64)> {
         let segment = &self.segments[index];
-        let entries = segment.entries().filter(|index| index.is_trusted())?;
+        let entries = segment
+            .entries()
+            .filter(|index| index.is_trusted() && limits.files)?;
         let relative = u32::try_from(from.0 - segment.base.0).ok()?;
         let entry = entries.by_offset(relative)?;
         let position = u64::from(entry.position);
@@ -264,11 +271,12 @@ impl Log {
         }
         let end = segment.boundary_within(position + limits.max_bytes as u64, limits.upto);
         let len = end.checked_sub(position).filter(|len| *len > 0)?;
-        Some(Slice::File {
+        let slice = Slice::File {
             file: segment.file.clone(),
             at: position,
             len: len as usize,
-        })
+        };
+        Some((slice, end))
     }
 
     /// The segment that holds `offset`, or the first batch behind it.

@@ -61,6 +61,8 @@ impl DataDirectory {
 
 /// How long an open waits for a descriptor before it fails.
 const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So long after a write the shard still counts as one that writes: reads of cold bytes hold back.
+const WRITES_LINGER: Duration = Duration::from_millis(5);
 /// How often it looks.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
@@ -346,7 +348,15 @@ impl Inside {
         let (_, path) = self.resolve(file)?;
         let path = CString::new(path.as_os_str().as_bytes())?;
         let opened = match access {
-            Access::Buffered => self.open_at(path, libc::O_RDONLY).await?,
+            Access::Buffered => {
+                let opened = self.open_at(path, libc::O_RDONLY).await?;
+                let advice = super::sendfile::advice();
+                if advice != 0 {
+                    // SAFETY: no pointers.
+                    unsafe { libc::posix_fadvise(opened.as_raw_fd(), 0, 0, advice) };
+                }
+                opened
+            }
             Access::Direct => {
                 let flags = if create {
                     libc::O_RDWR | libc::O_CREAT
@@ -417,6 +427,8 @@ impl Inside {
         );
         let open = self.open(file, Access::Direct, true).await.named("open")?;
         let _permit = self.writes.enter().await;
+        let now = super::clock::mono();
+        self.machine.writes_until.set(now.after(WRITES_LINGER));
         let counts = &self.machine.counts;
         let way = self.directories[usize::from(file.disk)].durable_write;
         let sync_with_write = durable && way == DurableWrite::WithTheWrite;

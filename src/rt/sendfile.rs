@@ -24,10 +24,45 @@ use super::executor::{Machine, Task, spawn_local};
 use super::ring::checked;
 use super::stream::Stream;
 use super::timer::yield_now;
+use super::{clock, gate};
 use crate::base::Buf;
 
 /// The most that one `sendfile` carries, so that other connections get their turns.
 const SLICE_MAX: u64 = 256 << 10;
+fn knob(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(default)
+}
+pub(super) fn slice_max() -> u64 {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_SLICE", 256) << 10)
+}
+pub(super) fn beside_max() -> usize {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_BESIDE", 1)) as usize
+}
+fn beside_bytes() -> u64 {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_PIECE", 64)) << 10
+}
+pub(super) fn advice() -> i32 {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_ADVICE", 0)) as i32
+}
+fn direct() -> bool {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_DIRECT", 0)) != 0
+}
+fn slices_ahead() -> usize {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_AHEAD", 4)) as usize
+}
+pub(super) fn cold_max() -> usize {
+    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *K.get_or_init(|| knob("K_COLD", 8)) as usize
+}
 /// How many slices of one range are looked at, and read if need be, before the first is sent.
 const SLICES_AHEAD: usize = 4;
 /// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
@@ -59,6 +94,9 @@ impl Stream {
     /// the file (UnexpectedEof otherwise) and must never be rewritten.
     pub async fn send_file(&self, file: Arc<File>, at: u64, len: u64) -> io::Result<()> {
         let (mut at, end) = (at, at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?);
+        if direct() {
+            return self.send_direct(file, at, end).await;
+        }
         let mut ahead = ReadAhead {
             machine: self.machine.clone(),
             file: file.clone(),
@@ -71,8 +109,58 @@ impl Stream {
             while at < slice_end {
                 at += self.send_some(&file, at, slice_end - at).await?;
             }
-            if at < end {
-                yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn send_direct(&self, file: Arc<File>, at: u64, end: u64) -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut options = std::fs::OpenOptions::new();
+        let file = Arc::new(options.read(true).custom_flags(libc::O_DIRECT).open(path)?);
+        let mut ahead: VecDeque<(u64, Task<io::Result<Buf>>)> = VecDeque::new();
+        let mut next = at - at % PAGE;
+        let mut at = at;
+        while at < end {
+            while ahead.len() < slices_ahead() && next < end {
+                let from = next;
+                next = ((from + slice_max()) / slice_max() * slice_max())
+                    .min(end.next_multiple_of(PAGE));
+                let (machine, file, len) =
+                    (self.machine.clone(), file.clone(), (next - from) as usize);
+                ahead.push_back((
+                    from,
+                    spawn_local(async move {
+                        let _permit = machine.cold_reads.enter().await;
+                        let mut buf = machine
+                            .scratch
+                            .borrow_mut()
+                            .pop()
+                            .unwrap_or_else(|| Buf::allocate(slice_max() as usize));
+                        let start = buf.whole_mut().as_mut_ptr();
+                        let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, len as u32);
+                        // SAFETY: kept.
+                        let reading = unsafe {
+                            machine
+                                .ring
+                                .submit(entry.offset(from).build(), (buf, file.clone()))
+                        };
+                        let (result, (mut buf, _)) = reading.await;
+                        buf.set_len(checked(result)?);
+                        Ok(buf)
+                    }),
+                ));
+            }
+            let Some((from, reading)) = ahead.pop_front() else {
+                break;
+            };
+            let buf = Arc::new(reading.await?);
+            let stop = (from + buf.len() as u64).min(end);
+            let view = Buf::slice(&buf, (at - from) as usize, (stop - from) as usize);
+            self.send_vectored(vec![view]).await?;
+            at = stop;
+            if let Ok(buf) = Arc::try_unwrap(buf) {
+                self.machine.scratch.borrow_mut().push(buf);
             }
         }
         Ok(())
@@ -80,20 +168,49 @@ impl Stream {
 
     async fn send_some(&self, file: &Arc<File>, at: u64, len: u64) -> io::Result<u64> {
         loop {
+            let turn = OneATurn::begin(&self.machine).await;
             match sendfile(self.socket.as_raw_fd(), file.as_raw_fd(), at, len) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
                     add(&self.machine.counts.sends, 1);
                     add(&self.machine.counts.sendfile_bytes, sent);
+                    turn.spent();
                     return Ok(sent);
                 }
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => self.writable().await?,
+                    Some(libc::EAGAIN) => {
+                        drop(turn);
+                        self.writable().await?;
+                    }
                     Some(libc::EINTR) => {}
                     _ => return Err(error),
                 },
             }
         }
+    }
+}
+
+/// Leave to send one slice in this turn of the shard: connections take turns, in the order in which
+/// they ask, so that what else the shard has to do waits for one slice at most.
+struct OneATurn {
+    machine: Rc<Machine>,
+    permit: gate::Permit,
+}
+
+impl OneATurn {
+    async fn begin(machine: &Rc<Machine>) -> OneATurn {
+        let permit = machine.file_turns.enter().await;
+        while machine.file_sent_in.get() == machine.round.get() {
+            yield_now().await;
+        }
+        let machine = machine.clone();
+        OneATurn { machine, permit }
+    }
+
+    /// A slice went out: nobody sends another one in this turn.
+    fn spent(self) {
+        self.machine.file_sent_in.set(self.machine.round.get());
+        drop(self.permit);
     }
 }
 
@@ -120,8 +237,11 @@ impl ReadAhead {
     }
 
     fn look_ahead(&mut self) {
-        while self.slices.len() < SLICES_AHEAD && self.next < self.end {
-            let (from, to) = (self.next, (self.next + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
+        while self.slices.len() < slices_ahead() && self.next < self.end {
+            let (from, to) = (
+                self.next,
+                (self.next + slice_max()) / slice_max() * slice_max(),
+            );
             self.next = self.end.min(to);
             let reading = if is_resident(&self.file, from, self.next) {
                 None
@@ -138,15 +258,25 @@ impl ReadAhead {
 /// Reads the slice through the ring, so that its pages are in the cache and filled.
 async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> io::Result<()> {
     let _permit = machine.cold_reads.enter().await;
+    let beside_writes = clock::mono() < machine.writes_until.get();
+    let _alone = match beside_writes {
+        true => Some(machine.cold_reads_beside_writes.enter().await),
+        false => None,
+    };
+    let piece = if beside_writes {
+        beside_bytes()
+    } else {
+        u64::MAX
+    };
     let mut scratch = machine.scratch.borrow_mut().pop();
     let mut at = from;
     while at < to {
         let mut target = match scratch.take() {
             Some(buf) => buf,
-            None => Buf::allocate(SLICE_MAX as usize),
+            None => Buf::allocate(slice_max() as usize),
         };
         let start = target.whole_mut().as_mut_ptr();
-        let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at) as u32);
+        let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at).min(piece) as u32);
         let keep = (target, file.clone());
         // SAFETY: the scratch is on the heap and large enough for a slice; it and the file are kept.
         let reading = unsafe { machine.ring.submit(entry.offset(at).build(), keep) };
