@@ -1,10 +1,13 @@
 //! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
 //! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
 //!
-//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- catch-up`,
-//! `-- routing` a part. The
-//! broker has CPU 0, this process CPU 1. `CORELANE_BENCH_SECONDS` (default 4) is the length of a
-//! measurement, `CORELANE_BENCH_ROUNDS` (default 3) how often each is taken; medians are printed.
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch` (or one of its
+//! sources, `-- fetch memory`, `cached`, `disk`), `-- catch-up`, `-- routing` a part;
+//! `-- large` and `-- small` only the broker's side of `produce`, for a profiler beside it;
+//! `-- cleaner` a tail writer beside it; `-- partitions` small batches to many partitions. The broker has CPU 0, this process CPU 1.
+//! `CORELANE_BENCH_SECONDS` (default 4) is the length of a measurement, `CORELANE_BENCH_ROUNDS`
+//! (default 3) how often each is taken; medians are printed. `CORELANE_BENCH_BROKERS`, paths with a
+//! comma between, has `large`, `small` and `partitions` measure these programs in turn.
 
 #[path = "whole/bare.rs"]
 mod bare;
@@ -27,7 +30,7 @@ use bytes::Bytes;
 use corelane::base::{Offset, PartitionIndex};
 use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use corelane::protocol::header::parse_response_header;
-use corelane::protocol::messages::create_topics_request::CreatableTopic;
+use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use corelane::protocol::messages::{CreateTopicsRequest, StrBytes, TopicName, encode_request};
 use corelane::protocol::produce::{PartitionData, ProduceRequest, ProduceResponse, TopicData};
 use corelane::protocol::{ApiKey, TopicRef};
@@ -56,15 +59,23 @@ struct Broker {
 
 impl Broker {
     fn start(name: &str, cores: &str, extra: &[&str]) -> Broker {
+        Broker::start_program(env!("CARGO_BIN_EXE_corelane"), name, cores, extra)
+    }
+
+    fn start_program(program: &str, name: &str, cores: &str, extra: &[&str]) -> Broker {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("whole-{name}"));
         let _ = std::fs::remove_dir_all(&directory);
-        Broker::start_in(directory, cores, extra)
+        Broker::run(program, directory, cores, extra)
     }
 
     fn start_in(directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
+        Broker::run(env!("CARGO_BIN_EXE_corelane"), directory, cores, extra)
+    }
+
+    fn run(program: &str, directory: PathBuf, cores: &str, extra: &[&str]) -> Broker {
         // The broker inherits what this thread may run on.
         pin(&[0, 1]);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        let mut child = Command::new(program)
             .args([
                 "serve",
                 "--listen",
@@ -114,12 +125,28 @@ impl Broker {
     }
 
     fn create(&self, topic: &str, partitions: i32) {
-        let topics = vec![
-            CreatableTopic::default()
-                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
-                .with_num_partitions(partitions)
-                .with_replication_factor(1),
-        ];
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        self.create_topic(topic);
+    }
+
+    /// A compacted topic of one partition.
+    fn create_compacted(&self, topic: &str) {
+        let policy = CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str("cleanup.policy"))
+            .with_value(Some(StrBytes::from_static_str("compact")));
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+            .with_configs(vec![policy]);
+        self.create_topic(topic);
+    }
+
+    fn create_topic(&self, topic: CreatableTopic) {
+        let topics = vec![topic];
         let request = CreateTopicsRequest::default()
             .with_topics(topics)
             .with_timeout_ms(10_000);
@@ -224,6 +251,7 @@ fn produce(
     let frames: Vec<Bytes> = (0..partitions)
         .map(|partition| produce_frame(topic, partition, records))
         .collect();
+    let mut frames = frames.iter().cycle();
     let mut clients: Vec<Client> = (0..connections)
         .map(|_| Client::connect(broker.address))
         .collect();
@@ -231,7 +259,7 @@ fn produce(
     for (index, client) in clients.iter_mut().enumerate() {
         for _ in 0..in_flight {
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let mut latency = Histogram::new(3).expect("a histogram");
@@ -265,7 +293,7 @@ fn produce(
                 let _ = latency.record(took.as_nanos() as u64);
             }
             sent[index].push_back(Instant::now());
-            client.send(&frames[index % frames.len()]);
+            client.send(frames.next().expect("an endless row"));
         }
     }
     let took = measured_from
@@ -384,6 +412,96 @@ fn produce_against_fio() {
     }
 }
 
+/// The programs to compare: this build, or those that were named.
+fn programs() -> Vec<String> {
+    match std::env::var("CORELANE_BENCH_BROKERS") {
+        Ok(list) => list.split(',').map(str::to_owned).collect(),
+        Err(_) => vec![env!("CARGO_BIN_EXE_corelane").to_owned()],
+    }
+}
+
+/// Each program in turn, so often as there are rounds; prints medians with their spread.
+fn compare(title: &str, measure: impl Fn(&str) -> Produced) {
+    println!("{title}");
+    let programs = programs();
+    let mut all: Vec<Vec<Produced>> = programs.iter().map(|_| Vec::new()).collect();
+    for _ in 0..setting("CORELANE_BENCH_ROUNDS", 3) {
+        for (program, results) in programs.iter().zip(&mut all) {
+            results.push(measure(program));
+        }
+    }
+    for (program, results) in programs.iter().zip(&all) {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let of =
+            |value: &dyn Fn(&Produced) -> f64| -> Vec<f64> { results.iter().map(value).collect() };
+        let micros = |quantile: f64| {
+            median(of(&|one| {
+                one.latency.value_at_quantile(quantile) as f64 / 1e3
+            }))
+        };
+        println!(
+            "  {name:<12} {} MB/s, {} requests/s, broker CPU {:.2} s a GB, {:.1} us a request, \
+             p50 {:.0} us, p99 {:.0} us",
+            spread(&of(&|one| one.megabytes_a_second)),
+            spread(&of(&|one| one.requests_a_second)),
+            median(of(&|one| one.cpu_seconds_a_gigabyte)),
+            median(of(&|one| {
+                one.cpu_seconds_a_gigabyte * one.megabytes_a_second / one.requests_a_second * 1e3
+            })),
+            micros(0.5),
+            micros(0.99),
+        );
+    }
+}
+
+/// The broker alone at saturation with large batches.
+fn produce_large() {
+    let records = batch();
+    let title = format!("{} KiB batches, 8 x 5 in flight", records.len() >> 10);
+    compare(&title, |program| {
+        let broker = Broker::start_program(program, "large", "0-0", &[]);
+        broker.create("p", 1);
+        produce(&broker, "p", 1, &records, 8, 5)
+    });
+}
+
+/// The broker alone with one record a request.
+fn produce_small() {
+    for (connections, in_flight) in [(1, 1), (8, 1), (8, 5)] {
+        let title = format!("one 1 KiB record a request, {connections} x {in_flight} in flight");
+        compare(&title, |program| {
+            let broker = Broker::start_program(program, "small", "0-0", &[]);
+            broker.create("p", 1);
+            produce(&broker, "p", 1, &small_batch(), connections, in_flight)
+        });
+    }
+}
+
+/// A batch to each partition, so that their files are made.
+fn touch_all(broker: &Broker, topic: &str, partitions: i32) {
+    let (mut client, records) = (Client::connect(broker.address), small_batch());
+    for partition in 0..partitions {
+        client.send(&produce_frame(topic, partition, &records));
+        if partition >= 40 {
+            client.receive();
+        }
+    }
+    (0..partitions.min(40)).for_each(|_| drop(client.receive().len()));
+}
+
+/// Small batches to many partitions, each request to the next one: every write is its own file's.
+fn produce_partitions() {
+    for partitions in [1, 100, 1_000] {
+        let title = format!("one 1 KiB record a request, 8 x 5 in flight, {partitions} partitions");
+        compare(&title, |program| {
+            let broker = Broker::start_program(program, "partitions", "0-0", &[]);
+            broker.create("p", partitions);
+            touch_all(&broker, "p", partitions);
+            produce(&broker, "p", partitions, &small_batch(), 8, 5)
+        });
+    }
+}
+
 fn print_latency(name: &str, latency: &Histogram<u64>) {
     let micros = |quantile| latency.value_at_quantile(quantile) / 1000;
     println!(
@@ -421,6 +539,111 @@ fn pin(cpus: &[usize]) {
     }
 }
 
+/// A batch of 1 KiB records with keys out of so many.
+fn keyed_batch(first: u64, keys: u64) -> Bytes {
+    let mut batch = BatchBuilder::new(Codec::None);
+    let value = vec![b'x'; RECORD_BYTES];
+    for index in 0..RECORDS_PER_BATCH as u64 {
+        // Every key comes round, in an order that spreads the work over the table.
+        let key = (first + index).wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys;
+        batch.append(
+            1_700_000_000_000,
+            Some(&key.to_be_bytes()),
+            Some(&value),
+            &[],
+        );
+    }
+    Bytes::from(batch.finish())
+}
+
+/// Bytes that the cleaner has read so far: of the data directory's `compaction` notes nothing can be
+/// told while it works, so the kernel's account of the process is taken.
+fn disk_bytes(broker: &Broker) -> (f64, f64) {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", broker.child.id()));
+    let text = text.expect("a running broker");
+    let field = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0.0)
+    };
+    (field("read_bytes:"), field("write_bytes:"))
+}
+
+/// A tail writer beside a cleaner on the same core: latencies without and with it, interleaved.
+fn cleaner() {
+    let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
+    let megabytes = setting("CORELANE_BENCH_MEGABYTES", 1024);
+    println!(
+        "a tail writer on the core that compacts a log of {megabytes} MB, one 1 KiB record a request"
+    );
+    let flights = [(1, 1), (8, 1)];
+    let mut p99: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; flights.len()];
+    for _ in 0..rounds {
+        for (cleans, enabled) in ["log.cleaner.enable=false", "log.cleaner.enable=true"]
+            .into_iter()
+            .enumerate()
+        {
+            for (flight, (connections, in_flight)) in flights.into_iter().enumerate() {
+                let configs = [
+                    "--set",
+                    enabled,
+                    "--set",
+                    "log.cleaner.backoff.ms=1",
+                    "--set",
+                    "log.segment.bytes=67108864",
+                    "--set",
+                    "log.cleaner.min.cleanable.ratio=0.01",
+                ];
+                let broker = Broker::start("cleaner", "0-0", &configs);
+                broker.create("tail", 1);
+                broker.create_compacted("compacted");
+                fill_keyed(&broker, "compacted", megabytes << 20);
+                let before = disk_bytes(&broker);
+                let produced = produce(&broker, "tail", 1, &small_batch(), connections, in_flight);
+                let after = disk_bytes(&broker);
+                let seconds = setting("CORELANE_BENCH_SECONDS", 4) as f64 + 0.5;
+                let name = format!(
+                    "  cleaner {}, {connections} x {in_flight}: {:.0} requests/s, disk reads {:.0} MB/s, writes {:.0} MB/s",
+                    ["off", "on "][cleans],
+                    produced.requests_a_second,
+                    (after.0 - before.0) / seconds / 1e6,
+                    (after.1 - before.1) / seconds / 1e6,
+                );
+                print_latency(&name, &produced.latency);
+                p99[flight][cleans].push(produced.latency.value_at_quantile(0.99) as f64 / 1000.0);
+            }
+        }
+    }
+    for ((connections, in_flight), [off, on]) in flights.into_iter().zip(&p99) {
+        let ratio = median(on.clone()) / median(off.clone());
+        println!(
+            "  {connections} x {in_flight}: p99 off {} us, on {} us, ratio {ratio:.2}",
+            spread(off),
+            spread(on)
+        );
+    }
+}
+
+/// Fills a topic with keyed records, 8 requests in flight.
+fn fill_keyed(broker: &Broker, topic: &str, bytes: u64) {
+    let mut client = Client::connect(broker.address);
+    let (mut sent, mut waiting, mut first) = (0, 0, 0);
+    while sent < bytes {
+        let records = keyed_batch(first, 100_000);
+        first += RECORDS_PER_BATCH as u64;
+        sent += records.len() as u64;
+        client.send(&produce_frame(topic, 0, &records));
+        waiting += 1;
+        if waiting > 8 {
+            client.receive();
+            waiting -= 1;
+        }
+    }
+    for _ in 0..waiting {
+        client.receive();
+    }
+}
+
 fn main() {
     pin(&[1]);
     let wanted: Vec<String> = std::env::args()
@@ -432,6 +655,15 @@ fn main() {
     if wants("produce") {
         produce_against_fio();
     }
+    if wanted.iter().any(|word| word == "large") {
+        produce_large();
+    }
+    if wanted.iter().any(|word| word == "small") {
+        produce_small();
+    }
+    if wanted.iter().any(|word| word == "partitions") {
+        produce_partitions();
+    }
     if wants("fetch") {
         let sources = ["memory", "cached", "disk"];
         let only = sources.into_iter().find(|source| wants_part(source));
@@ -442,5 +674,8 @@ fn main() {
     }
     if wants("routing") {
         routing::routing();
+    }
+    if wants("cleaner") {
+        cleaner();
     }
 }

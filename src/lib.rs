@@ -9,9 +9,10 @@
 //!
 //! | floor | room | may import |
 //! |---|---|---|
-//! | 11 | cli | node sim config api rt host net protocol record log cluster group obs base |
+//! | 11 | cli | node sim bench config api rt host net protocol record log cluster group obs base |
 //! | 10 | node | config admin api host net rt shard cluster protocol obs base |
 //! | 10 | sim | config shard cluster group partition log record protocol obs base |
+//! | 10 | bench | rt protocol record base |
 //! | 9 | config | rt net host shard cluster partition log group base |
 //! | 8 | api | host net rt shard cluster partition log group protocol record obs base |
 //! | 8 | admin | host rt shard cluster group obs base |
@@ -31,6 +32,7 @@
 pub mod admin;
 pub mod api;
 pub mod base;
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod config;

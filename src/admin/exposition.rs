@@ -10,6 +10,7 @@ use prometheus::proto::{
 use crate::obs::{CoreSnapshot, Family, Figure, HistogramSnapshot, Kind, LabelValue};
 use crate::obs::{Reading, Unit};
 
+use super::lag::Lag;
 use super::{Names, Process};
 
 /// What the text is, for the reply's `Content-Type`.
@@ -41,6 +42,7 @@ pub(super) fn text(
     cores: &[Option<CoreSnapshot>],
     process: Option<Process>,
     names: Names,
+    lag: &Lag,
 ) -> Result<String, String> {
     let mut families = Families::default();
     families.add_build();
@@ -50,6 +52,7 @@ pub(super) fn text(
             families.add_figure(snapshot.core.0, figure, names);
         }
     }
+    families.add_lag(lag);
     if let Some(process) = process {
         families.add_process(process);
     }
@@ -109,6 +112,23 @@ impl Families {
             let metric = numbered(labels, Kind::Gauge, up);
             self.add("corelane_core_up", help, Kind::Gauge, metric);
         }
+    }
+
+    fn add_lag(&mut self, lag: &Lag) {
+        for (row, records) in &lag.rows {
+            let labels = vec![
+                label_pair("group", row.group.clone()),
+                label_pair("topic", row.topic.clone()),
+                label_pair("partition", row.partition.to_string()),
+            ];
+            let help = "Records below the high watermark from the group's committed offset on.";
+            let metric = numbered(labels, Kind::Gauge, *records as f64);
+            self.add("corelane_group_lag_records", help, Kind::Gauge, metric);
+        }
+        let help = "Committed offsets whose lag is not shown: beyond corelane.metrics.lag.series.max, \
+                    or of a partition that did not answer.";
+        let metric = numbered(Vec::new(), Kind::Gauge, lag.left_out as f64);
+        self.add("corelane_group_lag_left_out", help, Kind::Gauge, metric);
     }
 
     /// The names are those of Prometheus' own client libraries, which dashboards expect.
@@ -242,12 +262,34 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::admin::tests::{NAMES, PROCESS, busy};
+    use crate::group::overview::CommittedRow;
 
     use super::*;
 
     fn shown() -> String {
         let cores = [Some(busy(0).snapshot()), Some(busy(1).snapshot()), None];
-        text(&cores, Some(PROCESS), NAMES).expect("a text")
+        text(&cores, Some(PROCESS), NAMES, &lagging()).expect("a text")
+    }
+
+    fn lagging() -> Lag {
+        let row = CommittedRow {
+            group: "a \"group\"".to_owned(),
+            topic: "t".to_owned(),
+            partition: 3,
+            offset: 5,
+        };
+        Lag {
+            rows: vec![(row, 7)],
+            left_out: 2,
+        }
+    }
+
+    #[test]
+    fn lag_is_told_by_group_and_partition_and_what_is_left_out_is_counted() {
+        let text = shown();
+        let series = r#"corelane_group_lag_records{group="a \"group\"",topic="t",partition="3"} 7"#;
+        assert!(text.lines().any(|line| line == series), "{text}");
+        assert!(text.contains("corelane_group_lag_left_out 2\n"));
     }
 
     /// The name of a sample's family: without the suffixes of a histogram's parts.

@@ -6,24 +6,33 @@
 //! answer, and asks nobody more often than every [`SNAPSHOT_AGE_MAX`]. So no number of scrapers
 //! can hold a core up, and a core that is stuck is shown as down instead of hiding the others.
 //!
+//! Groups and their lag are asked for in the same way, in pages of bounded size; the series of lag
+//! in `/metrics` are at most `corelane.metrics.lag.series.max`.
+//!
 //! Connections are bounded in number and in idle time. Knows no Kafka (names of APIs and errors
 //! come with the handle), no files (who reads `/proc` is the handle's affair), no TLS and no
 //! passwords: it listens on the loopback unless told otherwise.
 
+mod asker;
 mod exposition;
 mod gather;
+mod groups;
+mod lag;
 mod latency;
 mod listener;
 mod process;
 mod routes;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::base::CoreId;
+use crate::group::overview::{Listing, Page};
 use crate::obs::CoreSnapshot;
+use crate::shard::{Committed, FoundGroup, GroupPage, LogEnds};
 
 pub use process::{Machine, Process};
 pub use server::{Running, serve};
@@ -49,6 +58,21 @@ pub struct Handle {
     pub names: Names,
 }
 
+/// A question to one core, with something that it is about. Must not wait, as [`Handle::ask`].
+pub type Ask<About, A> = Box<dyn Fn(CoreId, Arc<About>, Answer<A>) + Send + Sync>;
+
+/// Questions about groups, each to one core. They must not wait, as [`Handle::ask`].
+pub struct Groups {
+    /// Its groups of a list.
+    pub page: Ask<Listing, GroupPage>,
+    /// A group, if it is there.
+    pub detail: Box<dyn Fn(CoreId, Arc<String>, Arc<Page>, Answer<FoundGroup>) + Send + Sync>,
+    /// What its groups have committed, as much as is shown in metrics.
+    pub committed: Box<dyn Fn(CoreId, Answer<Committed>) + Send + Sync>,
+    /// Where partitions begin and end.
+    pub log_ends: Ask<Vec<(String, i32)>, Vec<Option<LogEnds>>>,
+}
+
 /// Words for numbers of the protocol; a number without a word is shown as itself.
 #[derive(Clone, Copy)]
 pub struct Names {
@@ -67,6 +91,10 @@ pub struct Readiness {
     pub partitions_opened: u64,
     /// Partitions there are.
     pub partitions: u64,
+    /// Bytes of logs that recovery has scanned until now.
+    pub scanned_bytes: u64,
+    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    pub scan_bytes: u64,
 }
 
 /// Where the answer to a question goes. Giving it neither waits nor fails: if the asker has gone,

@@ -10,30 +10,43 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::gather::Gatherer;
-use super::{CORE_ANSWER_WAIT_MAX, Handle, SNAPSHOT_AGE_MAX, exposition, latency};
+use super::groups::{self, Desk};
+use super::lag::LagGatherer;
+use super::{CORE_ANSWER_WAIT_MAX, Groups, Handle, SNAPSHOT_AGE_MAX, exposition, latency};
 
 /// What the routes share.
 struct Shared {
     handle: Handle,
     gatherer: Gatherer,
+    desk: Arc<Desk>,
+    lag: LagGatherer,
 }
 
-/// All routes over one handle.
-pub(super) fn router(handle: Handle) -> Router {
-    let gatherer = Gatherer::new(handle.cores, CORE_ANSWER_WAIT_MAX, SNAPSHOT_AGE_MAX);
+/// All routes over one handle and the questions about groups.
+pub(super) fn router(handle: Handle, groups: Groups) -> Router {
+    let (cores, wait, age) = (handle.cores, CORE_ANSWER_WAIT_MAX, SNAPSHOT_AGE_MAX);
+    let desk = Arc::new(Desk::new(groups, cores, wait));
+    let shared = Shared {
+        gatherer: Gatherer::new(cores, wait, age),
+        lag: LagGatherer::new(cores, wait, age),
+        desk: desk.clone(),
+        handle,
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/v1/latency", get(latency))
-        .with_state(Arc::new(Shared { handle, gatherer }))
+        .with_state(Arc::new(shared))
+        .merge(groups::router(desk))
 }
 
 /// All figures for Prometheus. Cores that are stuck are missing in it and shown as down.
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let gathered = shared.gatherer.gather(&shared.handle).await;
+    let lag = shared.lag.gather(shared.desk.groups()).await;
     let process = (shared.handle.process)();
-    match exposition::text(&gathered.cores, process, shared.handle.names) {
+    match exposition::text(&gathered.cores, process, shared.handle.names, &lag) {
         Ok(text) => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
         Err(refusal) => (StatusCode::INTERNAL_SERVER_ERROR, refusal).into_response(),
     }

@@ -4,13 +4,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Handle;
 use super::listener::{Bounded, CONNECTIONS_MAX, IDLE_MAX};
 use super::routes::router;
+use super::{Groups, Handle};
 
 /// How long replies under way may take after the stop; then their connections are cut.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl Running {
 ///
 /// Errors are one line for a person: the address and why it cannot be listened at, or that no
 /// thread can be had.
-pub fn serve(addr: SocketAddr, handle: Handle) -> Result<Running, String> {
+pub fn serve(addr: SocketAddr, handle: Handle, groups: Groups) -> Result<Running, String> {
     let told = |source: std::io::Error| format!("cannot serve HTTP at {addr}: {source}");
     let listener = TcpListener::bind(addr).map_err(told)?;
     listener.set_nonblocking(true).map_err(told)?;
@@ -51,7 +52,7 @@ pub fn serve(addr: SocketAddr, handle: Handle) -> Result<Running, String> {
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("corelane-admin".to_owned())
-        .spawn(move || run(&runtime, listener, handle, stopped))
+        .spawn(move || run(&runtime, listener, router(handle, groups), stopped))
         .map_err(told)?;
     Ok(Running {
         addr: addr_bound,
@@ -61,14 +62,14 @@ pub fn serve(addr: SocketAddr, handle: Handle) -> Result<Running, String> {
 }
 
 /// The thread: serves until told to stop, or until whoever could tell it is gone.
-fn run(runtime: &Runtime, listener: TcpListener, handle: Handle, stopped: oneshot::Receiver<()>) {
+fn run(runtime: &Runtime, listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
     runtime.block_on(async move {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => Bounded::new(listener, CONNECTIONS_MAX, IDLE_MAX),
             Err(fault) => return tracing::error!(%fault, "the admin listener was refused"),
         };
         let (wind_down, winding_down) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, router(handle)).with_graceful_shutdown(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
             let _ = winding_down.await;
         });
         let mut serving = std::pin::pin!(serving.into_future());

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::base::Offset;
+use crate::group::overview::{Detail, GroupRow, PartitionRow};
 use crate::obs::{DiskVerb, FetchStage, Measurements, ProduceStage};
 
 use super::*;
@@ -61,9 +63,79 @@ pub(super) fn handle_that(
             ready: false,
             partitions_opened: 3,
             partitions: 10,
+            ..Readiness::default()
         }),
         process: Box::new(|| Some(PROCESS)),
         names: NAMES,
+    }
+}
+
+fn group_row(group: &str) -> GroupRow {
+    GroupRow {
+        group: group.to_owned(),
+        kind: "Classic",
+        state: "Empty",
+        protocol_type: "consumer".to_owned(),
+        members: 0,
+        offsets: 1,
+    }
+}
+
+fn partition_row(partition: i32, committed_offset: Option<i64>) -> PartitionRow {
+    PartitionRow {
+        topic: "t-a".to_owned(),
+        partition,
+        committed_offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+        committed_at_ms: committed_offset,
+        member: None,
+    }
+}
+
+/// Two cores: core 0 has the groups a and c, core 1 has b, loads more, and has all partitions,
+/// which go from 2 to 10.
+fn groups() -> Groups {
+    let first = |core: CoreId| match core {
+        CoreId(0) => vec!["a", "c"],
+        _ => vec!["b"],
+    };
+    Groups {
+        page: Box::new(move |core, listing, answer| {
+            let after = listing.after.as_deref().unwrap_or_default();
+            let rows = first(core).into_iter().filter(|id| *id > after);
+            answer.give(GroupPage {
+                rows: rows.take(listing.limit).map(group_row).collect(),
+                incomplete: core == CoreId(1),
+            });
+        }),
+        detail: Box::new(|core, group, page, answer| match (core, group.as_str()) {
+            (CoreId(0), "a b") => {
+                let from = page
+                    .partitions_after
+                    .as_ref()
+                    .map_or(0, |(_, last)| last + 1);
+                answer.give(FoundGroup::Here(Box::new(Detail {
+                    row: group_row("a b"),
+                    epoch: 4,
+                    assignment_epoch: None,
+                    protocol: Some("range".to_owned()),
+                    members: Vec::new(),
+                    partitions: vec![partition_row(from, (from == 0).then_some(3))],
+                    more_members: false,
+                    more_partitions: from == 0,
+                })));
+            }
+            (CoreId(0), "loading") => answer.give(FoundGroup::NotNow),
+            (CoreId(0), "missing") => answer.give(FoundGroup::Unknown),
+            _ => answer.give(FoundGroup::Elsewhere),
+        }),
+        committed: Box::new(|_, answer| answer.give(Committed::default())),
+        log_ends: Box::new(|core, partitions, answer| {
+            let (start, end) = (Offset(2), Offset(10));
+            let mine = (core == CoreId(1)).then_some(LogEnds { start, end });
+            answer.give(partitions.iter().map(|_| mine).collect());
+        }),
     }
 }
 
@@ -72,7 +144,7 @@ fn any_port() -> SocketAddr {
 }
 
 fn started(handle: Handle) -> Running {
-    serve(any_port(), handle).expect("a free port")
+    serve(any_port(), handle, groups()).expect("a free port")
 }
 
 /// Status, head and body of one GET on a connection of its own.
@@ -137,6 +209,8 @@ fn ready_tells_the_progress_with_503_and_then_200() {
             ready: partitions_opened == 10,
             partitions_opened,
             partitions: 10,
+            scanned_bytes: 7,
+            scan_bytes: 9,
         }
     };
     let handle = Handle {
@@ -148,14 +222,14 @@ fn ready_tells_the_progress_with_503_and_then_200() {
     assert_eq!(status, 503);
     assert_eq!(
         body,
-        "{\"ready\":false,\"partitions_opened\":3,\"partitions\":10}"
+        "{\"ready\":false,\"partitions_opened\":3,\"partitions\":10,\"scanned_bytes\":7,\"scan_bytes\":9}"
     );
     opened.store(10, Ordering::SeqCst);
     let (status, _, body) = get(running.addr, "/health/ready");
     assert_eq!(status, 200);
     assert_eq!(
         body,
-        "{\"ready\":true,\"partitions_opened\":10,\"partitions\":10}"
+        "{\"ready\":true,\"partitions_opened\":10,\"partitions\":10,\"scanned_bytes\":7,\"scan_bytes\":9}"
     );
     running.stop();
 }
@@ -209,12 +283,89 @@ fn stop_ends_although_a_client_has_sent_half_a_request() {
 #[test]
 fn a_taken_address_is_told_in_one_line_that_names_it() {
     let running = started(handle_that(1, answering));
-    let refused = serve(running.addr, handle_that(1, answering))
+    let refused = serve(running.addr, handle_that(1, answering), groups())
         .err()
         .expect("a refusal");
     assert!(
         refused.contains(&running.addr.to_string()) && !refused.contains('\n'),
         "{refused}"
     );
+    running.stop();
+}
+
+/// Status and JSON of one GET.
+fn json_of(addr: SocketAddr, path: &str) -> (u16, serde_json::Value) {
+    let (status, _, body) = get(addr, path);
+    let value = serde_json::from_str(&body).unwrap_or_else(|why| panic!("{why}: {body}"));
+    (status, value)
+}
+
+#[test]
+fn groups_of_all_cores_are_listed_in_pages() {
+    let running = started(handle_that(2, answering));
+    let ids = |page: &serde_json::Value| -> Vec<String> {
+        let rows = page["groups"].as_array().expect("rows").iter();
+        rows.map(|row| row["group"].as_str().expect("an id").to_owned())
+            .collect()
+    };
+    let (status, page) = json_of(running.addr, "/v1/groups?limit=2");
+    assert_eq!((status, ids(&page)), (200, vec!["a".into(), "b".into()]));
+    assert_eq!(
+        (&page["next_after"], &page["incomplete"]),
+        (&"b".into(), &true.into())
+    );
+    assert_eq!(page["groups"][0]["type"], "Classic");
+    let (_, page) = json_of(running.addr, "/v1/groups?limit=2&after=b");
+    assert_eq!(ids(&page), ["c"]);
+    assert!(page["next_after"].is_null());
+    running.stop();
+}
+
+#[test]
+fn a_group_is_told_with_its_lag_in_pages() {
+    let running = started(handle_that(2, answering));
+    let (status, group) = json_of(running.addr, "/v1/groups/a%20b?limit=1");
+    assert_eq!((status, &group["group"]), (200, &"a b".into()));
+    let row = &group["partitions"][0];
+    let numbers = [
+        "committed_offset",
+        "log_start_offset",
+        "log_end_offset",
+        "lag",
+    ];
+    assert_eq!(
+        numbers.map(|name| row[name].as_i64()),
+        [3, 2, 10, 7].map(Some)
+    );
+    assert_eq!(group["next_after"], "t-a-0");
+    let (_, group) = json_of(running.addr, "/v1/groups/a%20b?limit=1&after=t-a-0");
+    let row = &group["partitions"][0];
+    assert!(
+        row["lag"].is_null() && row["committed_offset"].is_null(),
+        "{row}"
+    );
+    assert_eq!(
+        (&row["partition"], &group["next_after"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    running.stop();
+}
+
+#[test]
+fn what_cannot_be_told_about_groups_says_why() {
+    let running = started(handle_that(2, answering));
+    for (path, status, word) in [
+        ("/v1/groups/missing", 404, "/v1/groups"),
+        ("/v1/groups/loading", 503, "try again"),
+        ("/v1/groups?limit=0", 400, "between 1 and 1000"),
+        ("/v1/groups/a%20b?after=orders", 400, "TOPIC-PARTITION"),
+    ] {
+        let (told, body) = json_of(running.addr, path);
+        let error = body["error"].as_str().expect("an error");
+        assert!(
+            told == status && error.contains(word),
+            "{path}: {told} {error}"
+        );
+    }
     running.stop();
 }

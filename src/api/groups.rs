@@ -12,7 +12,7 @@ use crate::shard;
 
 use super::connection::Connection;
 use super::find::{Owned, View};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Refused};
 use super::service::Service;
 
 /// The topic of groups and committed offsets.
@@ -97,18 +97,23 @@ pub(crate) fn ask_at(
     Asked::Call(service.host().call(core, question))
 }
 
-/// The rest of a request about one group: waits and replies.
+/// A request about one group, from here on: the group's coordinator is asked, at once, and its
+/// answer becomes the reply.
 pub(crate) fn one<M: Encodable>(
+    service: &Service,
+    connection: &Connection,
     incoming: Incoming,
-    asked: Asked,
+    group: &str,
+    body: Body,
     reply: impl FnOnce(Result<Reply, ErrorCode>) -> M + 'static,
-) -> Started {
-    Started::Later(Box::pin(async move {
+) -> Result<Started, Refused> {
+    let asked = ask(service, connection, &incoming, group, body);
+    Ok(Started::Later(Box::pin(async move {
         match asked.answer().await {
             Ok(answer) => incoming.reply(&reply(answer)),
             Err(Stopping) => Outcome::Close,
         }
-    }))
+    })))
 }
 
 /// Waits for the answers about several groups; they come in the order of the questions.

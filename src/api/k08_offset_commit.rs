@@ -43,16 +43,9 @@ fn start(
     let request: OffsetCommitRequest = incoming.decode()?;
     let group = request.group_id.to_string();
     let named = request.topics.iter().map(blank).collect();
-    let asked = groups::ask(
-        service,
-        connection,
-        &incoming,
-        &group,
-        Body::OffsetCommit(request),
-    );
-    Ok(groups::one(incoming, asked, move |answer| {
-        reply(answer, named)
-    }))
+    let body = Body::OffsetCommit(request);
+    let reply = move |answer| reply(answer, named);
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 /// The topic's place in the reply, should all of it be refused.

@@ -41,11 +41,9 @@ fn start(
     let request: JoinGroupRequest = incoming.decode_owned()?;
     let group = request.group_id.to_string();
     let body = Body::JoinGroup(request);
-    let asked = groups::ask(service, connection, &incoming, &group, body);
     let version = incoming.version();
-    Ok(groups::one(incoming, asked, move |answer| {
-        reply(answer, version)
-    }))
+    let reply = move |answer| reply(answer, version);
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 /// From here on the protocol's name may be null.

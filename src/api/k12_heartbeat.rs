@@ -35,8 +35,7 @@ fn start(
     let request: HeartbeatRequest = incoming.decode()?;
     let group = request.group_id.to_string();
     let body = Body::Heartbeat(request);
-    let asked = groups::ask(service, connection, &incoming, &group, body);
-    Ok(groups::one(incoming, asked, reply))
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 fn reply(answer: Result<Reply, ErrorCode>) -> HeartbeatResponse {

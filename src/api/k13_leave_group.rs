@@ -36,8 +36,7 @@ fn start(
     let request: LeaveGroupRequest = incoming.decode()?;
     let group = request.group_id.to_string();
     let body = Body::LeaveGroup(request);
-    let asked = groups::ask(service, connection, &incoming, &group, body);
-    Ok(groups::one(incoming, asked, reply))
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 fn reply(answer: Result<Reply, ErrorCode>) -> LeaveGroupResponse {

@@ -41,8 +41,7 @@ fn start(
     }
     let group = request.group_id.to_string();
     let body = Body::SyncGroup(request);
-    let asked = groups::ask(service, connection, &incoming, &group, body);
-    Ok(groups::one(incoming, asked, reply))
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 /// From here on the group's protocol type and name have to be given.

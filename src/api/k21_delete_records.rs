@@ -8,10 +8,11 @@
 use crate::base::{Offset, TopicPartition};
 use crate::net::{Outcome, Started};
 use crate::partition::Refusal;
+use crate::protocol::messages::delete_records_request::DeleteRecordsPartition;
 use crate::protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
-use crate::protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
+use crate::protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
 use crate::shard::{Reply, Request};
 
@@ -19,7 +20,7 @@ use super::Api;
 use super::connection::Connection;
 use super::find::{Owned, View};
 use super::incoming::{Incoming, Refused};
-use super::scatter::{Gathered, Scatter, Slot, all};
+use super::scatter::{self, Gathered, Scatter, Topics, all};
 use super::service::Service;
 
 /// What is served.
@@ -30,9 +31,6 @@ pub(crate) const API: Api = Api {
     versions: VERSIONS,
     start,
 };
-
-/// The partitions of the request, by topic, with the place of each answer.
-type Topics = Vec<(TopicName, Vec<(i32, Slot<ErrorCode>)>)>;
 
 fn start(
     service: &Service,
@@ -61,22 +59,14 @@ fn plan(
     request: &DeleteRecordsRequest,
     view: View<'_>,
 ) -> (Topics, Scatter<(TopicPartition, Offset)>) {
-    let mut deletions = Scatter::default();
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let index = partition.partition_index;
-            let slot = match check(&topic.name, index, partition.offset, view) {
-                Ok(owned) => {
-                    let upto = Offset(partition.offset);
-                    Slot::Asked(deletions.ask(owned.core, (owned.partition, upto)))
-                }
-                Err(error) => Slot::Filled(error),
-            };
-            (index, slot)
-        });
-        (topic.name.clone(), partitions.collect())
-    });
-    (topics.collect(), deletions)
+    let topics = request.topics.iter();
+    let topics = topics.map(|topic| (&topic.name, &topic.partitions[..]));
+    scatter::plan(topics, |name, partition: &DeleteRecordsPartition| {
+        let index = partition.partition_index;
+        let owned = check(name, index, partition.offset, view);
+        let question = owned.map(|owned| (owned.core, (owned.partition, Offset(partition.offset))));
+        (index, question)
+    })
 }
 
 fn check(topic: &str, index: i32, offset: i64, view: View<'_>) -> Result<Owned, ErrorCode> {
@@ -90,38 +80,27 @@ fn check(topic: &str, index: i32, offset: i64, view: View<'_>) -> Result<Owned, 
     Ok(owned)
 }
 
-/// Puts the cores' answers into their slots.
-fn reply(topics: Topics, mut gathered: Gathered<Result<Offset, Refusal>>) -> DeleteRecordsResponse {
-    let topics = topics.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, slot)| {
-            let start = match slot {
-                Slot::Filled(error) => Err(error),
-                Slot::Asked(place) => match gathered.take(place) {
-                    Some(start) => start.map_err(|refusal| refusal.code()),
-                    None => Err(ErrorCode::UnknownServerError),
-                },
-            };
-            let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
-            match start {
-                Ok(start) => answer.with_low_watermark(start.0),
-                Err(error) => answer.with_error_code(error.code()).with_low_watermark(-1),
-            }
-        });
-        let partitions = partitions.collect();
+fn reply(topics: Topics, gathered: Gathered<Result<Offset, Refusal>>) -> DeleteRecordsResponse {
+    let partition = |index, start: Result<Offset, ErrorCode>| {
+        let answer = DeleteRecordsPartitionResult::default().with_partition_index(index);
+        match start {
+            Ok(start) => answer.with_low_watermark(start.0),
+            Err(error) => answer.with_error_code(error.code()).with_low_watermark(-1),
+        }
+    };
+    let topics = gathered.fill(topics, partition, |name, partitions| {
         DeleteRecordsTopicResult::default()
             .with_name(name)
             .with_partitions(partitions)
     });
-    DeleteRecordsResponse::default().with_topics(topics.collect())
+    DeleteRecordsResponse::default().with_topics(topics)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::tests::{World, encodes_in_every_version, topic_name};
-    use crate::protocol::messages::delete_records_request::{
-        DeleteRecordsPartition, DeleteRecordsTopic,
-    };
+    use crate::protocol::messages::delete_records_request::DeleteRecordsTopic;
 
     #[test]
     fn partitions_are_asked_and_internal_or_odd_ones_refused() {

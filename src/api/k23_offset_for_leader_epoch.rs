@@ -13,20 +13,19 @@
 use crate::base::{LeaderEpoch, Offset};
 use crate::net::{Outcome, Started};
 use crate::partition::Refusal;
+use crate::protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use crate::protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
-use crate::protocol::messages::{
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
-};
+use crate::protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
 use crate::shard::{EpochQuery, Reply, Request};
 
 use super::Api;
 use super::connection::Connection;
-use super::find::View;
+use super::find::{Owned, View};
 use super::incoming::{Incoming, Refused};
-use super::scatter::{Gathered, Scatter, Slot, all};
+use super::scatter::{self, Gathered, Scatter, Topics, all};
 use super::service::Service;
 
 /// What is served.
@@ -37,9 +36,6 @@ pub(crate) const API: Api = Api {
     versions: VERSIONS,
     start,
 };
-
-/// The partitions of the request, by topic, with the place of each answer.
-type Topics = Vec<(TopicName, Vec<(i32, Slot<ErrorCode>)>)>;
 
 fn start(
     service: &Service,
@@ -65,65 +61,47 @@ fn start(
 
 /// Asks the owner of each partition, and fills the slots of what is refused.
 fn plan(request: &OffsetForLeaderEpochRequest, view: View<'_>) -> (Topics, Scatter<EpochQuery>) {
-    let mut queries = Scatter::default();
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let slot = match view.named(&topic.topic, partition.partition) {
-                Ok(owned) => Slot::Asked(queries.ask(
-                    owned.core,
-                    EpochQuery {
-                        partition: owned.partition,
-                        current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-                        epoch: LeaderEpoch(partition.leader_epoch),
-                    },
-                )),
-                Err(error) => Slot::Filled(error),
-            };
-            (partition.partition, slot)
-        });
-        (topic.topic.clone(), partitions.collect())
-    });
-    (topics.collect(), queries)
+    let topics = request.topics.iter();
+    let topics = topics.map(|topic| (&topic.topic, &topic.partitions[..]));
+    scatter::plan(topics, |name, partition: &OffsetForLeaderPartition| {
+        let owned = view.named(name, partition.partition);
+        let query = |owned: Owned| EpochQuery {
+            partition: owned.partition,
+            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+            epoch: LeaderEpoch(partition.leader_epoch),
+        };
+        let question = owned.map(|owned| (owned.core, query(owned)));
+        (partition.partition, question)
+    })
 }
 
-/// Puts the cores' answers into their slots.
 fn reply(
     topics: Topics,
-    mut gathered: Gathered<Result<(LeaderEpoch, Offset), Refusal>>,
+    gathered: Gathered<Result<(LeaderEpoch, Offset), Refusal>>,
 ) -> OffsetForLeaderEpochResponse {
-    let topics = topics.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, slot)| {
-            let end = match slot {
-                Slot::Filled(error) => Err(error),
-                Slot::Asked(place) => match gathered.take(place) {
-                    Some(end) => end.map_err(|refusal| refusal.code()),
-                    None => Err(ErrorCode::UnknownServerError),
-                },
-            };
-            let answer = EpochEndOffset::default().with_partition(index);
-            match end {
-                Ok((epoch, offset)) => answer.with_leader_epoch(epoch.0).with_end_offset(offset.0),
-                Err(error) => answer
-                    .with_error_code(error.code())
-                    .with_leader_epoch(-1)
-                    .with_end_offset(-1),
-            }
-        });
-        let partitions = partitions.collect();
+    let partition = |index, end: Result<(LeaderEpoch, Offset), ErrorCode>| {
+        let answer = EpochEndOffset::default().with_partition(index);
+        match end {
+            Ok((epoch, offset)) => answer.with_leader_epoch(epoch.0).with_end_offset(offset.0),
+            Err(error) => answer
+                .with_error_code(error.code())
+                .with_leader_epoch(-1)
+                .with_end_offset(-1),
+        }
+    };
+    let topics = gathered.fill(topics, partition, |name, partitions| {
         OffsetForLeaderTopicResult::default()
             .with_topic(name)
             .with_partitions(partitions)
     });
-    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+    OffsetForLeaderEpochResponse::default().with_topics(topics)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::tests::{World, encodes_in_every_version, topic_name};
-    use crate::protocol::messages::offset_for_leader_epoch_request::{
-        OffsetForLeaderPartition, OffsetForLeaderTopic,
-    };
+    use crate::protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
 
     #[test]
     fn epochs_are_looked_up_by_their_owners_and_unknown_partitions_are_refused() {

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | 2 | flexible |
 //! | 3 | an error of the whole request |
-//! | 4 | bytes of the volume (KIP-827): told as -1, not known |
+//! | 4 | bytes of the volume (KIP-827) |
 //!
 //! Sizes are those of the segment files; partitions that have no file yet count 0 bytes. There are no
 //! other replicas to lag behind and no moves between directories. Partitions that are named and not
 //! there are left out, as in Kafka. Truth: apache/kafka `ReplicaManager.describeLogDirs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{PartitionIndex, TopicPartition};
@@ -22,6 +23,7 @@ use crate::protocol::messages::describe_log_dirs_response::{
 };
 use crate::protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 use crate::protocol::{ApiKey, ApiVersions};
+use crate::rt::Volume;
 use crate::shard::{PartitionDescription, Reply, Request};
 
 use super::Api;
@@ -40,7 +42,7 @@ pub(crate) const API: Api = Api {
     start,
 };
 
-/// The size of a volume is not known.
+/// The size of a volume that the kernel does not tell.
 const UNKNOWN: i64 = -1;
 
 fn start(
@@ -63,7 +65,9 @@ fn start(
             Reply::Describe(partitions) => partitions,
             other => panic!("a description was answered with {other:?}"),
         });
-        let results = results(described, &host.node().data_dirs, &host.image());
+        let directories = host.node().data_dirs.iter();
+        let directories = directories.map(|path| (path.clone(), Volume::of(Path::new(path))));
+        let results = results(described, &directories.collect::<Vec<_>>(), &host.image());
         incoming.reply(&DescribeLogDirsResponse::default().with_results(results))
     })))
 }
@@ -94,7 +98,7 @@ fn plan(request: &DescribeLogDirsRequest, view: View<'_>) -> Option<Scatter<Topi
 /// One result for each data directory, with its partitions by topic.
 fn results(
     described: impl Iterator<Item = PartitionDescription>,
-    directories: &[String],
+    directories: &[(String, Option<Volume>)],
     image: &Image,
 ) -> Vec<DescribeLogDirsResult> {
     let mut by_disk: Vec<BTreeMap<Arc<str>, BTreeMap<PartitionIndex, u64>>> =
@@ -106,12 +110,17 @@ fn results(
             partitions.insert(one.partition.partition, one.size_bytes);
         }
     }
-    let results = directories.iter().zip(by_disk).map(|(directory, topics)| {
+    let bytes = |bytes: Option<u64>| {
+        let told = bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        told.unwrap_or(UNKNOWN)
+    };
+    let results = directories.iter().zip(by_disk);
+    let results = results.map(|((directory, volume), topics)| {
         DescribeLogDirsResult::default()
             .with_log_dir(text(directory.as_str()))
             .with_topics(topics.into_iter().map(topic).collect())
-            .with_total_bytes(UNKNOWN)
-            .with_usable_bytes(UNKNOWN)
+            .with_total_bytes(bytes(volume.map(|volume| volume.total_bytes)))
+            .with_usable_bytes(bytes(volume.map(|volume| volume.usable_bytes)))
     });
     results.collect()
 }
@@ -156,7 +165,11 @@ mod tests {
             described(1, 1),
             described(1, 9),
         ];
-        let directories = ["/a".to_owned(), "/b".to_owned()];
+        let volume = Volume {
+            total_bytes: 900,
+            usable_bytes: 300,
+        };
+        let directories = [("/a".to_owned(), Some(volume)), ("/b".to_owned(), None)];
         let results = results(described.into_iter(), &directories, &world.image);
         let told: Vec<_> = results
             .iter()
@@ -164,6 +177,10 @@ mod tests {
             .map(|one| (one.partition_index, one.partition_size))
             .collect();
         assert_eq!(told, [(0, 10), (2, 12), (1, 11)]);
+        let volumes = results
+            .iter()
+            .map(|told| (told.total_bytes, told.usable_bytes));
+        assert_eq!(volumes.collect::<Vec<_>>(), [(900, 300), (-1, -1)]);
         let response = DescribeLogDirsResponse::default().with_results(results);
         encodes_in_every_version(VERSIONS, &response);
     }

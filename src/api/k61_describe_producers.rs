@@ -10,9 +10,7 @@ use crate::partition::Refusal;
 use crate::protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
-use crate::protocol::messages::{
-    self, DescribeProducersRequest, DescribeProducersResponse, TopicName,
-};
+use crate::protocol::messages::{self, DescribeProducersRequest, DescribeProducersResponse};
 use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
 use crate::shard::{ProducerDescription, Reply, Request};
 
@@ -21,7 +19,7 @@ use super::connection::Connection;
 use super::find::View;
 use super::incoming::{Incoming, Refused, text};
 use super::partitions::unknown;
-use super::scatter::{Gathered, Scatter, Slot, all};
+use super::scatter::{self, Gathered, Scatter, Topics, all};
 use super::service::Service;
 
 /// What is served.
@@ -32,9 +30,6 @@ pub(crate) const API: Api = Api {
     versions: VERSIONS,
     start,
 };
-
-/// The partitions of the request, by topic, with the place of each answer.
-type Topics = Vec<(TopicName, Vec<(i32, Slot<ErrorCode>)>)>;
 
 fn start(
     service: &Service,
@@ -60,54 +55,39 @@ fn start(
 
 /// Asks the owner of each partition, and fills the slots of what is refused.
 fn plan(request: &DescribeProducersRequest, view: View<'_>) -> (Topics, Scatter<TopicPartition>) {
-    let mut queries = Scatter::default();
-    let topics = request.topics.iter().map(|topic| {
-        let known = view.image.topic(&topic.name).is_some();
-        let partitions = topic.partition_indexes.iter().map(|index| {
-            let owned = match known {
-                true => view.named(&topic.name, *index),
-                false => Err(unknown(&topic.name)),
-            };
-            let slot = match owned {
-                Ok(owned) => Slot::Asked(queries.ask(owned.core, owned.partition)),
-                Err(error) => Slot::Filled(error),
-            };
-            (*index, slot)
-        });
-        (topic.name.clone(), partitions.collect())
-    });
-    (topics.collect(), queries)
+    let topics = request.topics.iter();
+    let topics = topics.map(|topic| (&topic.name, &topic.partition_indexes[..]));
+    scatter::plan(topics, |name, index: &i32| {
+        let owned = match view.image.topic(name) {
+            Some(_) => view.named(name, *index),
+            None => Err(unknown(name)),
+        };
+        let question = owned.map(|owned| (owned.core, owned.partition));
+        (*index, question)
+    })
 }
 
-/// Puts the cores' answers into their slots.
 fn reply(
     topics: Topics,
-    mut gathered: Gathered<Result<Vec<ProducerDescription>, Refusal>>,
+    gathered: Gathered<Result<Vec<ProducerDescription>, Refusal>>,
 ) -> DescribeProducersResponse {
-    let topics = topics.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, slot)| {
-            let producers = match slot {
-                Slot::Filled(error) => Err(error),
-                Slot::Asked(place) => match gathered.take(place) {
-                    Some(producers) => producers.map_err(|refusal| refusal.code()),
-                    None => Err(ErrorCode::UnknownServerError),
-                },
-            };
-            let answer = PartitionResponse::default().with_partition_index(index);
-            match producers {
-                Ok(producers) => answer
-                    .with_error_message(None)
-                    .with_active_producers(producers.into_iter().map(state).collect()),
-                Err(error) => answer
-                    .with_error_code(error.code())
-                    .with_error_message(Some(text(error.message()))),
-            }
-        });
+    let partition = |index, producers: Result<Vec<ProducerDescription>, ErrorCode>| {
+        let answer = PartitionResponse::default().with_partition_index(index);
+        match producers {
+            Ok(producers) => answer
+                .with_error_message(None)
+                .with_active_producers(producers.into_iter().map(state).collect()),
+            Err(error) => answer
+                .with_error_code(error.code())
+                .with_error_message(Some(text(error.message()))),
+        }
+    };
+    let topics = gathered.fill(topics, partition, |name, partitions| {
         TopicResponse::default()
             .with_name(name)
-            .with_partitions(partitions.collect())
+            .with_partitions(partitions)
     });
-    DescribeProducersResponse::default().with_topics(topics.collect())
+    DescribeProducersResponse::default().with_topics(topics)
 }
 
 fn state(producer: ProducerDescription) -> ProducerState {

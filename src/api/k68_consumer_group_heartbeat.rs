@@ -37,8 +37,7 @@ fn start(
     }
     let group = request.group_id.to_string();
     let body = Body::ConsumerGroupHeartbeat(request);
-    let asked = groups::ask(service, connection, &incoming, &group, body);
-    Ok(groups::one(incoming, asked, reply))
+    groups::one(service, connection, incoming, &group, body, reply)
 }
 
 fn reply(answer: Result<Reply, ErrorCode>) -> ConsumerGroupHeartbeatResponse {

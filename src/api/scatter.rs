@@ -2,6 +2,9 @@
 
 use crate::base::CoreId;
 use crate::host::{Answer, Call, Host, Stopping};
+use crate::partition::Refusal;
+use crate::protocol::ErrorCode;
+use crate::protocol::messages::TopicName;
 use crate::shard;
 
 /// Questions by core, each with its place in the client's request.
@@ -24,6 +27,30 @@ pub(crate) enum Slot<R> {
     Filled(R),
     /// The answer will be at this place.
     Asked(Place),
+}
+
+/// The partitions of a request, by topic, with the place of each answer.
+pub(crate) type Topics = Vec<(TopicName, Vec<(i32, Slot<ErrorCode>)>)>;
+
+/// Walks over the topics and partitions of a request: each partition's owner is asked `question`'s
+/// question, and the slots of what it refuses are filled.
+pub(crate) fn plan<'a, P: 'a, Q>(
+    topics: impl Iterator<Item = (&'a TopicName, &'a [P])>,
+    question: impl Fn(&TopicName, &P) -> (i32, Result<(CoreId, Q), ErrorCode>),
+) -> (Topics, Scatter<Q>) {
+    let mut questions = Scatter::default();
+    let topics = topics.map(|(name, partitions)| {
+        let partitions = partitions.iter().map(|partition| {
+            let (index, question) = question(name, partition);
+            let slot = match question {
+                Ok((core, question)) => Slot::Asked(questions.ask(core, question)),
+                Err(error) => Slot::Filled(error),
+            };
+            (index, slot)
+        });
+        (name.clone(), partitions.collect())
+    });
+    (topics.collect(), questions)
 }
 
 /// The answers, by lane and index. Each is taken once.
@@ -88,6 +115,33 @@ impl<A> Gathered<A> {
     /// be a bug of ours, or if it was taken before.
     pub(crate) fn take(&mut self, place: Place) -> Option<A> {
         self.0.get_mut(place.lane)?.get_mut(place.index)?.take()
+    }
+}
+
+impl<A> Gathered<Result<A, Refusal>> {
+    /// Puts the cores' answers into their slots: `partition` makes an answer of each, `topic` one
+    /// of those of a topic.
+    pub(crate) fn fill<P, T>(
+        mut self,
+        topics: Topics,
+        partition: impl Fn(i32, Result<A, ErrorCode>) -> P,
+        topic: impl Fn(TopicName, Vec<P>) -> T,
+    ) -> Vec<T> {
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            let partitions = partitions.into_iter().map(|(index, slot)| {
+                let answer = match slot {
+                    Slot::Filled(error) => Err(error),
+                    Slot::Asked(place) => match self.take(place) {
+                        Some(answer) => answer.map_err(|refusal| refusal.code()),
+                        None => Err(ErrorCode::UnknownServerError),
+                    },
+                };
+                partition(index, answer)
+            });
+            let partitions = partitions.collect();
+            topic(name, partitions)
+        });
+        topics.collect()
     }
 }
 

@@ -10,13 +10,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
+
+use super::ledger::{CHUNK, Ledger};
 
 /// The unit of O_DIRECT writes: offsets, lengths and addresses are multiples of it.
 pub const BLOCK: usize = 4096;
-
-/// The sizes a slab is cut into, each getting an equal share of it.
-const CLASSES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
 
 /// A block of memory, aligned to [`BLOCK`], its capacity a multiple of it. Derefs to the `len`
 /// bytes that are filled; the rest, up to the capacity, is initialised but stale.
@@ -24,11 +23,11 @@ pub struct Buf {
     start: NonNull<u8>,
     len: usize,
     capacity: usize,
-    home: Option<(Arc<Slab>, usize)>,
+    home: Option<Arc<Slab>>,
 }
 
-// SAFETY: a Buf owns its memory alone; nothing in it is tied to a thread, and the free lists of the
-// slab it may return to are lock-free queues made for many threads.
+// SAFETY: a Buf owns its memory alone; nothing in it is tied to a thread, and the books of the slab
+// it may return to are reached through queues made for many threads.
 unsafe impl Send for Buf {}
 // SAFETY: a shared Buf only gives out shared views; every change needs `&mut`.
 unsafe impl Sync for Buf {}
@@ -37,7 +36,7 @@ impl Buf {
     /// A block from the heap with at least `capacity` bytes, of which none are filled.
     pub fn allocate(capacity: usize) -> Buf {
         let capacity = capacity.max(1).next_multiple_of(BLOCK);
-        let start = allocate_blocks(capacity);
+        let start = allocate_blocks(capacity, BLOCK);
         Buf {
             start,
             len: 0,
@@ -63,8 +62,8 @@ impl Buf {
         self.capacity - self.len
     }
 
-    /// True when it was cut from a slab that the kernel may know as a registered buffer.
-    pub fn is_registered(&self) -> bool {
+    /// True when it was cut from a pool's stretch and goes back there.
+    pub fn is_pooled(&self) -> bool {
         self.home.is_some()
     }
 
@@ -143,53 +142,72 @@ impl fmt::Debug for Buf {
 impl Drop for Buf {
     fn drop(&mut self) {
         match self.home.take() {
-            Some((slab, class)) => slab.give_back(self.start, class),
+            Some(slab) => slab.give_back(self.start),
             // SAFETY: without a home the memory came from `allocate_blocks` with this capacity.
-            None => unsafe { dealloc(self.start.as_ptr(), layout(self.capacity)) },
+            None => unsafe { dealloc(self.start.as_ptr(), layout(self.capacity, BLOCK)) },
         }
     }
 }
 
-fn layout(capacity: usize) -> Layout {
-    Layout::from_size_align(capacity, BLOCK).expect("a capacity below isize::MAX")
+fn layout(capacity: usize, alignment: usize) -> Layout {
+    Layout::from_size_align(capacity, alignment).expect("a capacity below isize::MAX")
 }
 
-fn allocate_blocks(capacity: usize) -> NonNull<u8> {
-    let layout = layout(capacity);
+fn allocate_blocks(capacity: usize, alignment: usize) -> NonNull<u8> {
+    let layout = layout(capacity, alignment);
     // SAFETY: the layout is not empty: capacities are at least one block.
     let start = unsafe { alloc_zeroed(layout) };
     NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// One stretch of memory cut into blocks of a few sizes. Lives until its pool and the last of its
-/// blocks are gone; blocks may be dropped on any thread.
+/// One stretch of memory that blocks are cut from. Lives until its pool and the last of its blocks
+/// are gone; blocks may be dropped on any thread.
 struct Slab {
     start: NonNull<u8>,
     size: usize,
-    free: [ArrayQueue<usize>; CLASSES.len()],
+    /// The books, or nothing while somebody writes in them. Nobody waits for them.
+    books: ArrayQueue<Box<Ledger>>,
+    /// Blocks that came back while the books were out.
+    returned: SegQueue<usize>,
 }
 
 // SAFETY: the memory is only reached through the blocks cut from it, each owned by one Buf.
 unsafe impl Send for Slab {}
-// SAFETY: as above; the free lists are made for many threads.
+// SAFETY: as above; the queues are made for many threads.
 unsafe impl Sync for Slab {}
 
 impl Slab {
-    fn give_back(&self, start: NonNull<u8>, class: usize) {
+    /// None if another thread has the books.
+    fn with_books<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        let mut books = self.books.pop()?;
+        while let Some(at) = self.returned.pop() {
+            books.give_back(at);
+        }
+        let result = work(&mut books);
+        let _ = self.books.push(books);
+        Some(result)
+    }
+
+    fn give_back(&self, start: NonNull<u8>) {
         let at = start.as_ptr() as usize - self.start.as_ptr() as usize;
-        let _ = self.free[class].push(at);
+        if self.with_books(|books| books.give_back(at)).is_none() {
+            self.returned.push(at);
+        }
     }
 }
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `allocate_blocks(size)`; no block is left, each holds an Arc.
-        unsafe { dealloc(self.start.as_ptr(), layout(self.size)) }
+        // SAFETY: `start` came from `allocate_blocks` with this size and alignment; no block is
+        // left, each holds an Arc.
+        unsafe { dealloc(self.start.as_ptr(), layout(self.size, CHUNK)) }
     }
 }
 
-/// Where a core takes its blocks from: a slab of fixed size first (which `rt` registers with the
-/// ring, so that the kernel need not pin pages for each operation), the heap when that is empty.
+/// Where a core takes its blocks from: a stretch of fixed size first, the heap when that is used
+/// up. What comes back is used again as it is: no page of it is ever cleared or faulted in twice,
+/// which costs more than all that is done to a batch (a quarter of the produce path's time when
+/// each write had fresh memory). Memory is taken from the system only when it is first used.
 #[derive(Clone)]
 pub struct Pool {
     slab: Arc<Slab>,
@@ -202,47 +220,41 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool over a slab of `size` bytes, rounded up to whole blocks of every class.
+    /// A pool over a stretch of `size` bytes, rounded up to whole huge pages.
     pub fn new(size: usize) -> Pool {
-        let share = (size / CLASSES.len()).next_multiple_of(CLASSES[CLASSES.len() - 1]);
-        let start = allocate_blocks(share * CLASSES.len());
-        let free = std::array::from_fn(|class| {
-            let queue = ArrayQueue::new(share / CLASSES[class]);
-            for index in 0..share / CLASSES[class] {
-                let _ = queue.push(class * share + index * CLASSES[class]);
-            }
-            queue
-        });
+        let chunks = size.div_ceil(CHUNK).max(1);
+        let size = chunks * CHUNK;
+        let books = ArrayQueue::new(1);
+        let _ = books.push(Box::new(Ledger::new(chunks)));
         Pool {
             slab: Arc::new(Slab {
-                start,
-                size: share * CLASSES.len(),
-                free,
+                start: allocate_blocks(size, CHUNK),
+                size,
+                books,
+                returned: SegQueue::new(),
             }),
         }
     }
 
-    /// A block of at least `capacity` bytes, none filled: from the slab if one of a fitting class
-    /// is free, else from the heap.
+    /// A block of at least `capacity` bytes, none filled: from the stretch if a fitting one is
+    /// free, else from the heap.
     pub fn take(&self, capacity: usize) -> Buf {
-        let fitting = CLASSES.iter().position(|size| *size >= capacity);
-        let Some(class) = fitting else {
+        let taken = self.slab.with_books(|books| books.take(capacity));
+        let Some((at, capacity)) = taken.flatten() else {
             return Buf::allocate(capacity);
         };
-        let Some(at) = self.slab.free[class].pop() else {
-            return Buf::allocate(capacity);
-        };
-        // SAFETY: `at` is an offset inside the slab, put there by `new` or by the Buf that had it.
+        // SAFETY: `at` is an offset inside the stretch, and `capacity` bytes from there are nobody
+        // else's until they are given back.
         let start = unsafe { self.slab.start.add(at) };
         Buf {
             start,
             len: 0,
-            capacity: CLASSES[class],
-            home: Some((self.slab.clone(), class)),
+            capacity,
+            home: Some(self.slab.clone()),
         }
     }
 
-    /// The stretch to register with the kernel: its address and size in bytes.
+    /// The whole stretch: its address and size in bytes.
     pub fn region(&self) -> (*const u8, usize) {
         (self.slab.start.as_ptr(), self.slab.size)
     }
@@ -253,15 +265,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_aligned_and_come_back_to_their_slab() {
+    fn blocks_are_aligned_and_come_back_to_their_pool() {
         let pool = Pool::new(4 << 20);
         let first = pool.take(200 << 10);
-        assert!(first.is_registered());
-        assert_eq!(first.as_ptr() as usize % BLOCK, 0);
+        assert!(first.is_pooled());
+        assert_eq!(
+            (first.as_ptr() as usize % BLOCK, first.capacity()),
+            (0, 256 << 10)
+        );
         let held: Vec<Buf> = (0..4).map(|_| pool.take(1 << 20)).collect();
-        assert_eq!(held.iter().filter(|buf| buf.is_registered()).count(), 1);
+        assert_eq!(held.iter().filter(|buf| buf.is_pooled()).count(), 2);
         drop(held);
-        assert!(pool.take(1 << 20).is_registered());
+        assert!(pool.take(1 << 20).is_pooled());
     }
 
     #[test]

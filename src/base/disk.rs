@@ -104,8 +104,15 @@ pub enum DiskOp {
     /// The contents of the file, as they are now, onto stable storage (fdatasync).
     Sync { id: OpId, file: FilePath },
     /// Makes the file at least `size` bytes long with its blocks allocated, reading as zeros.
-    /// Creates the file if it is missing. Not durable by itself.
-    Allocate { id: OpId, file: FilePath, size: u64 },
+    /// Creates the file if it is missing. Not durable by itself. `zeros_from`, a multiple of
+    /// [`super::BLOCK`]: from there to `size` zeros are written as well, so that later writes find
+    /// blocks that were written before; nobody may write there until this is done.
+    Allocate {
+        id: OpId,
+        file: FilePath,
+        size: u64,
+        zeros_from: Option<u64>,
+    },
     /// Cuts the file to `size` bytes, durably.
     Truncate { id: OpId, file: FilePath, size: u64 },
     /// Reads a whole small file. Gives [`DiskOutput::Contents`]; [`FaultKind::NotFound`] if there

@@ -6,6 +6,7 @@
 pub mod buf;
 pub mod disk;
 pub mod ids;
+mod ledger;
 pub mod prng;
 pub mod time;
 pub mod timers;

@@ -1,14 +1,16 @@
-//! What a person types: `corelane serve`, `topic`, `produce`, `consume`, `inspect`, `sim`.
+//! What a person types: `corelane serve`, `topic`, `group`, `produce`, `consume`, `inspect`, `sim`.
 //!
 //! Each command is a file: its flags with their help, and what it does. Exit codes: 0 done, 1 the
 //! operation was refused or failed, 2 wrong usage or the broker cannot start. An error is one line
 //! on standard error that says what to do. Standard output has what was asked for and nothing else.
 //! Knows how the broker works in no more detail than [`crate::node`]'s door and Kafka's protocol.
 
+mod bench;
 pub mod client;
 mod connect;
 mod consume;
 mod format;
+mod group;
 mod inspect;
 mod logging;
 mod produce;
@@ -39,6 +41,7 @@ Examples:
   corelane topic create orders --partitions 6
   echo hello | corelane produce orders
   corelane consume orders --follow
+  corelane group describe billing             how far a consumer group lags behind
   corelane inspect ./corelane-data --verify
 
 Any Kafka client works with the broker, and these commands work with any Kafka broker."
@@ -74,6 +77,9 @@ pub enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(topic::Command),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
     /// Write records from standard input to a topic
     Produce(produce::Arguments),
     /// Read records of a topic to standard output
@@ -82,6 +88,8 @@ pub enum Command {
     Inspect(inspect::Arguments),
     /// Run the broker's logic in a simulated world, from a seed
     Sim(sim::Arguments),
+    /// Measure a broker, this one or any other that speaks Kafka's protocol
+    Bench(bench::Arguments),
 }
 
 impl Cli {
@@ -101,10 +109,12 @@ impl Cli {
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(*arguments),
             Some(Command::Topic(command)) => topic::run(command),
+            Some(Command::Group(command)) => group::run(command),
             Some(Command::Produce(arguments)) => produce::run(&arguments),
             Some(Command::Consume(arguments)) => consume::run(&arguments),
             Some(Command::Inspect(arguments)) => inspect::run(&arguments),
             Some(Command::Sim(arguments)) => sim::run(&arguments),
+            Some(Command::Bench(arguments)) => bench::run(&arguments),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

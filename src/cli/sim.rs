@@ -13,7 +13,7 @@ Examples:
   corelane sim --runs 1000                    a thousand worlds, from seed 1 on
   corelane sim --seed 4711                    this one again, event by event
   corelane sim --groups --runs 1000           consumer groups and their coordinator instead
-  corelane sim --canary --runs 20             with a bug planted, which must be found
+  corelane sim --canary --runs 20             with a bug planted, which must be found; also --groups
 
 In each world one broker with several cores runs on one thread: its disk tears and forgets writes,
 the power fails, clients try again. A broken promise ends the command with exit code 1 and names the
@@ -45,7 +45,7 @@ pub struct Arguments {
     groups: bool,
 
     /// Plant a bug; the command fails if none of the runs finds it
-    #[arg(long, conflicts_with = "groups")]
+    #[arg(long)]
     canary: bool,
 }
 
@@ -56,16 +56,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     for run in 0..arguments.runs {
         let seed = arguments.seed.wrapping_add(run);
         let line = match (arguments.groups, arguments.canary) {
-            (true, _) => groups(seed)?,
+            (true, false) => groups(seed)?,
             (false, false) => world(seed, arguments)?.to_string(),
-            (false, true) => match sim::run(seed, &arguments.options()) {
-                Ok(_) => format!("seed {seed}: the planted bug did not show"),
-                Err(failure) => {
+            (groups, true) => match planted(seed, groups, arguments) {
+                None => format!("seed {seed}: the planted bug did not show"),
+                Some(what) => {
                     found += 1;
-                    format!(
-                        "seed {seed}: found at step {}: {}",
-                        failure.step, failure.broken
-                    )
+                    format!("seed {seed}: found {what}")
                 }
             },
         };
@@ -91,6 +88,17 @@ impl Arguments {
 
 fn world(seed: u64, arguments: &Arguments) -> Result<sim::Report, Failed> {
     sim::run(seed, &arguments.options()).map_err(Failed::operation)
+}
+
+/// How a planted bug shows, if it does.
+fn planted(seed: u64, groups: bool, arguments: &Arguments) -> Option<String> {
+    if groups {
+        let canary = simulation::Canary::of(seed);
+        let broken = simulation::run_with(seed, Some(canary)).err()?;
+        return Some(format!("at {} ms: {}", broken.at_ms, broken.what));
+    }
+    let failure = sim::run(seed, &arguments.options()).err()?;
+    Some(format!("at step {}: {}", failure.step, failure.broken))
 }
 
 fn groups(seed: u64) -> Result<String, Failed> {

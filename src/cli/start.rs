@@ -44,7 +44,7 @@ impl FromStr for Start {
 
 /// Milliseconds since the Unix epoch of `YYYY-MM-DD`, with or without `THH:MM[:SS[.mmm]]`, `Z` or
 /// nothing behind it: all of it is UTC.
-fn milliseconds(text: &str) -> Option<i64> {
+pub(super) fn milliseconds(text: &str) -> Option<i64> {
     let text = text.strip_suffix('Z').unwrap_or(text);
     let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
     let date = numbers(date, '-')?;

@@ -7,6 +7,7 @@
 //! balance or of taking a partition away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::records::{Partitions, TopicMetadata};
 use crate::base::TopicId;
@@ -39,15 +40,27 @@ impl Assignor {
         }
     }
 
-    /// The target for all `members`, which must be in ascending order of their ids. `topics` are
-    /// those that exist; what members subscribe to beyond them is left out by the caller.
-    pub fn assign(
+    /// The targets that differ from those so far, by member. `members` must be in ascending order of
+    /// their ids. `topics` are those that exist; what members subscribe to beyond them is left out by
+    /// the caller.
+    ///
+    /// A large group has this computed whenever a member joins, so what does not change is read and
+    /// not built anew.
+    pub fn changes(
         self,
         members: &[MemberSpec<'_>],
         topics: &BTreeMap<TopicId, &TopicMetadata>,
     ) -> BTreeMap<String, Partitions> {
         match self {
-            Assignor::Range => range(members, topics),
+            Assignor::Range => {
+                let mut target = range(members, topics);
+                for member in members {
+                    if member.target.is_some() && target.get(member.id) == member.target {
+                        target.remove(member.id);
+                    }
+                }
+                target
+            }
             Assignor::Uniform => {
                 let same = members
                     .windows(2)
@@ -74,8 +87,8 @@ pub struct MemberSpec<'a> {
     pub instance_id: Option<&'a str>,
     /// Its rack.
     pub rack: Option<&'a str>,
-    /// The existing topics that it subscribes to.
-    pub topics: BTreeSet<TopicId>,
+    /// The existing topics that it subscribes to; members that subscribe alike share them.
+    pub topics: Rc<BTreeSet<TopicId>>,
     /// Its target so far.
     pub target: Option<&'a Partitions>,
 }
@@ -116,11 +129,35 @@ fn range(
 
 type Place = (TopicId, i32);
 
+/// What a member has on the board.
+#[derive(Clone, Debug, Default)]
+struct Holding {
+    places: BTreeSet<Place>,
+    /// It may be another than the member's target so far.
+    touched: bool,
+}
+
+impl Holding {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn add(&mut self, place: Place) {
+        self.touched = true;
+        self.places.insert(place);
+    }
+
+    fn remove(&mut self, place: &Place) {
+        self.touched = true;
+        self.places.remove(place);
+    }
+}
+
 /// The uniform assignor at work: what each member has so far and what is free.
 struct Board<'a> {
     members: &'a [MemberSpec<'a>],
     topics: &'a BTreeMap<TopicId, &'a TopicMetadata>,
-    owned: Vec<BTreeSet<Place>>,
+    owned: Vec<Holding>,
     free: BTreeSet<Place>,
 }
 
@@ -130,25 +167,26 @@ impl<'a> Board<'a> {
         members: &'a [MemberSpec<'a>],
         topics: &'a BTreeMap<TopicId, &'a TopicMetadata>,
     ) -> Board<'a> {
-        let subscribed: BTreeSet<TopicId> = members
-            .iter()
-            .flat_map(|member| member.topics.iter().copied())
-            .collect();
-        let mut free: BTreeSet<Place> = BTreeSet::new();
-        for (id, topic) in topics.iter().filter(|(id, _)| subscribed.contains(*id)) {
-            free.extend((0..topic.partitions).map(|partition| (*id, partition)));
-        }
-        let mut owned = Vec::with_capacity(members.len());
-        for member in members {
-            let mut mine = BTreeSet::new();
-            for (id, partitions) in member.target.into_iter().flatten() {
-                if member.topics.contains(id) {
-                    let kept = partitions.iter().map(|partition| (*id, *partition));
-                    mine.extend(kept.filter(|place| free.remove(place)));
-                }
+        // Who subscribes to the same as the one before has nothing to add.
+        let mut subscribed: BTreeSet<TopicId> = BTreeSet::new();
+        for (at, member) in members.iter().enumerate() {
+            if at == 0 || !Rc::ptr_eq(&members[at - 1].topics, &member.topics) {
+                subscribed.extend(member.topics.iter());
             }
-            owned.push(mine);
         }
+        let known = topics.iter().filter(|(id, _)| subscribed.contains(*id));
+        let mut taken: BTreeMap<TopicId, Vec<bool>> = known
+            .map(|(id, topic)| (*id, vec![false; topic.partitions.max(0) as usize]))
+            .collect();
+        let owned = members
+            .iter()
+            .map(|member| kept(member, &mut taken))
+            .collect();
+        let free = taken.iter().flat_map(|(id, taken)| {
+            let free = (0..).zip(taken).filter(|(_, taken)| !**taken);
+            free.map(|(partition, _)| (*id, partition))
+        });
+        let free = free.collect();
         Board {
             members,
             topics,
@@ -164,7 +202,7 @@ impl<'a> Board<'a> {
         if count == 0 {
             return;
         }
-        let total = self.free.len() + self.owned.iter().map(BTreeSet::len).sum::<usize>();
+        let total = self.free.len() + self.owned.iter().map(Holding::len).sum::<usize>();
         let (share, mut extras) = (total / count, total % count);
         let mut quotas = vec![share; count];
         let larger = (0..count).filter(|&at| self.owned[at].len() > share);
@@ -177,7 +215,8 @@ impl<'a> Board<'a> {
         }
         for (mine, quota) in self.owned.iter_mut().zip(&quotas) {
             while mine.len() > *quota {
-                self.free.extend(mine.pop_last());
+                self.free.extend(mine.places.pop_last());
+                mine.touched = true;
             }
         }
         self.fill_from_own_racks(&quotas);
@@ -186,7 +225,7 @@ impl<'a> Board<'a> {
                 let Some(place) = self.free.pop_first() else {
                     return;
                 };
-                mine.insert(place);
+                mine.add(place);
             }
         }
     }
@@ -216,7 +255,7 @@ impl<'a> Board<'a> {
                 let Some(place) = near.pop_first() else { break };
                 // Another rack's member may have taken it.
                 if self.free.remove(&place) {
-                    self.owned[at].insert(place);
+                    self.owned[at].add(place);
                 }
             }
         }
@@ -264,7 +303,7 @@ impl<'a> Board<'a> {
                 let at = self.least_loaded(&loads, place);
                 loads.remove(&(self.owned[at].len(), at));
                 self.free.remove(&place);
-                self.owned[at].insert(place);
+                self.owned[at].add(place);
                 loads.insert((self.owned[at].len(), at));
             }
         }
@@ -328,7 +367,7 @@ impl<'a> Board<'a> {
                 givers.remove(&(load, at));
             }
             self.owned[from].remove(&place);
-            self.owned[to].insert(place);
+            self.owned[to].add(place);
             for at in [from, to] {
                 loads.insert((self.owned[at].len(), at));
                 givers.insert((self.owned[at].len(), at));
@@ -340,23 +379,58 @@ impl<'a> Board<'a> {
 
     fn last_of(&self, topic: TopicId, member: usize) -> Option<Place> {
         self.owned[member]
+            .places
             .range((topic, 0)..=(topic, i32::MAX))
             .next_back()
             .copied()
     }
 
     fn finish(self) -> BTreeMap<String, Partitions> {
-        let members = self.members.iter().zip(self.owned);
-        members
-            .map(|(member, owned)| {
-                let mut partitions = Partitions::new();
-                for (topic, partition) in owned {
-                    partitions.entry(topic).or_default().insert(partition);
-                }
-                (member.id.to_owned(), partitions)
-            })
+        let touched = self.members.iter().zip(self.owned);
+        let touched = touched.filter(|(_, owned)| owned.touched);
+        let built = touched.map(|(member, owned)| {
+            let mut partitions = Partitions::new();
+            for (topic, partition) in owned.places {
+                partitions.entry(topic).or_default().insert(partition);
+            }
+            (member, partitions)
+        });
+        built
+            .filter(|(member, partitions)| member.target != Some(partitions))
+            .map(|(member, partitions)| (member.id.to_owned(), partitions))
             .collect()
     }
+}
+
+/// What a member has so far and still may have, unless somebody has taken it before.
+fn kept(member: &MemberSpec<'_>, taken: &mut BTreeMap<TopicId, Vec<bool>>) -> Holding {
+    let Some(target) = member.target else {
+        return Holding {
+            touched: true,
+            ..Holding::default()
+        };
+    };
+    let mut holding = Holding::default();
+    for (id, partitions) in target {
+        let topic = taken.get_mut(id).filter(|_| member.topics.contains(id));
+        let Some(topic) = topic else {
+            holding.touched = true;
+            continue;
+        };
+        for partition in partitions {
+            let place = usize::try_from(*partition)
+                .ok()
+                .and_then(|at| topic.get_mut(at));
+            match place {
+                Some(taken) if !*taken => {
+                    *taken = true;
+                    holding.places.insert((*id, *partition));
+                }
+                _ => holding.touched = true,
+            }
+        }
+    }
+    holding
 }
 
 #[cfg(test)]
@@ -380,7 +454,7 @@ mod tests {
     }
 
     fn member<'a>(name: &'a str, topics: &[u8], target: Option<&'a Partitions>) -> MemberSpec<'a> {
-        let topics = topics.iter().map(|&number| id(number)).collect();
+        let topics = Rc::new(topics.iter().map(|&number| id(number)).collect());
         MemberSpec {
             id: name,
             instance_id: None,
@@ -394,6 +468,23 @@ mod tests {
         topics.iter().map(|(id, topic)| (*id, topic)).collect()
     }
 
+    /// The whole target: what changes, and what stays.
+    fn assign(
+        assignor: Assignor,
+        members: &[MemberSpec<'_>],
+        topics: &BTreeMap<TopicId, &TopicMetadata>,
+    ) -> BTreeMap<String, Partitions> {
+        let mut target = assignor.changes(members, topics);
+        for member in members {
+            match (target.get(member.id), member.target) {
+                (Some(changed), before) => assert_ne!(Some(changed), before, "{}", member.id),
+                (None, Some(before)) => drop(target.insert(member.id.to_owned(), before.clone())),
+                (None, None) => panic!("{} has no target", member.id),
+            }
+        }
+        target
+    }
+
     fn count(partitions: &Partitions) -> usize {
         partitions.values().map(BTreeSet::len).sum()
     }
@@ -402,7 +493,7 @@ mod tests {
     fn range_gives_neighbouring_partitions_and_the_first_members_one_more() {
         let topics = BTreeMap::from([topic(1, 5), topic(2, 3)]);
         let members = [member("a", &[1, 2], None), member("b", &[1], None)];
-        let target = Assignor::Range.assign(&members, &references(&topics));
+        let target = assign(Assignor::Range, &members, &references(&topics));
         assert_eq!(
             target["a"],
             Partitions::from([(id(1), [0, 1, 2].into()), (id(2), [0, 1, 2].into())])
@@ -420,7 +511,7 @@ mod tests {
         ];
         members[1].instance_id = Some("z");
         members[2].instance_id = Some("y");
-        let target = Assignor::Range.assign(&members, &references(&topics));
+        let target = assign(Assignor::Range, &members, &references(&topics));
         assert_eq!(target["c"], Partitions::from([(id(1), [0].into())]));
         assert_eq!(target["b"], Partitions::from([(id(1), [1].into())]));
         assert_eq!(target["a"], Partitions::from([(id(1), [2].into())]));
@@ -429,7 +520,8 @@ mod tests {
     #[test]
     fn uniform_moves_only_what_a_newcomer_is_due() {
         let topics = BTreeMap::from([topic(1, 7)]);
-        let first = Assignor::Uniform.assign(
+        let first = assign(
+            Assignor::Uniform,
             &[member("a", &[1], None), member("b", &[1], None)],
             &references(&topics),
         );
@@ -439,7 +531,7 @@ mod tests {
             member("b", &[1], Some(&first["b"])),
             member("c", &[1], None),
         ];
-        let second = Assignor::Uniform.assign(&members, &references(&topics));
+        let second = assign(Assignor::Uniform, &members, &references(&topics));
         assert_eq!(
             (
                 count(&second["a"]),
@@ -464,7 +556,7 @@ mod tests {
         let mut members = [member("a", &[1], None), member("b", &[1], None)];
         members[0].rack = Some("r2");
         members[1].rack = Some("r1");
-        let target = Assignor::Uniform.assign(&members, &references(&topics));
+        let target = assign(Assignor::Uniform, &members, &references(&topics));
         assert_eq!(target["a"], Partitions::from([(id(1), [1, 3].into())]));
         assert_eq!(target["b"], Partitions::from([(id(1), [0, 2].into())]));
     }
@@ -492,7 +584,7 @@ mod tests {
                         member(name, &some, before.get(name))
                     })
                     .collect();
-                let target = Assignor::Uniform.assign(&members, &references(&topics));
+                let target = assign(Assignor::Uniform, &members, &references(&topics));
                 check(seed, &members, &topics, &target);
                 before = target;
             }

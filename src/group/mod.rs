@@ -30,6 +30,7 @@ mod describe;
 mod handle;
 mod migrate;
 pub mod offsets;
+pub mod overview;
 pub mod records;
 pub mod request;
 pub mod simulation;
@@ -46,7 +47,8 @@ use consumer::{ConsumerGroup, Surroundings};
 use offsets::Offsets;
 use records::Record;
 pub use request::{
-    Body, Decision, MigrationPolicy, Refusal, Reply, Request, Settings, Token, Topic, TopicView,
+    Body, Decision, MigrationPolicy, Refusal, Reply, Request, Settings, Tally, Token, Topic,
+    TopicView,
 };
 use turn::{Timer, Turn};
 pub use wire::Malformed;
@@ -136,6 +138,7 @@ pub struct State {
 impl State {
     /// Logs records and becomes what they say.
     fn decide(&mut self, turn: &mut Turn<'_>, records: Vec<Record>) {
+        turn.count(&records);
         for record in records {
             turn.log(&record);
             self.apply(record);

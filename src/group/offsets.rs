@@ -33,6 +33,7 @@ pub type GroupOffsets = BTreeMap<String, BTreeMap<i32, OffsetValue>>;
 #[derive(Clone, Debug, Default)]
 pub struct Offsets {
     groups: BTreeMap<String, GroupOffsets>,
+    count: usize,
 }
 
 impl Offsets {
@@ -48,7 +49,8 @@ impl Offsets {
             return self.remove(&group, &topic, partition);
         };
         let topics = self.groups.entry(group).or_default();
-        topics.entry(topic).or_default().insert(partition, value);
+        let partitions = topics.entry(topic).or_default();
+        self.count += usize::from(partitions.insert(partition, value).is_none());
     }
 
     fn remove(&mut self, group: &str, topic: &str, partition: i32) {
@@ -58,13 +60,23 @@ impl Offsets {
         let Some(partitions) = topics.get_mut(topic) else {
             return;
         };
-        partitions.remove(&partition);
+        self.count -= usize::from(partitions.remove(&partition).is_some());
         if partitions.is_empty() {
             topics.remove(topic);
         }
         if topics.is_empty() {
             self.groups.remove(group);
         }
+    }
+
+    /// How many there are: one for each group and partition.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// A group's offsets.

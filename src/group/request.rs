@@ -109,6 +109,21 @@ pub struct Decision {
     pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Who is answered now: this request, or parked ones, or nobody.
     pub replies: Vec<(Token, Reply)>,
+    /// What it was about, counted for whoever measures.
+    pub tally: Tally,
+}
+
+/// What a decision was about, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Classic groups whose leader gave the partitions out, and consumer groups whose epoch rose.
+    pub rebalances: u64,
+    /// Offsets committed.
+    pub offsets_committed: u64,
+    /// Offsets deleted: on request, with their group, with their topic.
+    pub offsets_deleted: u64,
+    /// Offsets whose retention was over.
+    pub offsets_expired: u64,
 }
 
 impl Decision {
@@ -161,6 +176,17 @@ pub enum MigrationPolicy {
 }
 
 impl MigrationPolicy {
+    /// The policy of this name, in any case. What no policy is called means none, as in Kafka
+    /// (apache/kafka `ConsumerGroupMigrationPolicy.parse`).
+    pub fn named(name: &str) -> MigrationPolicy {
+        match name.to_lowercase().as_str() {
+            "bidirectional" => MigrationPolicy::Bidirectional,
+            "upgrade" => MigrationPolicy::Upgrade,
+            "downgrade" => MigrationPolicy::Downgrade,
+            _ => MigrationPolicy::Disabled,
+        }
+    }
+
     /// True when a classic group may become a consumer group.
     pub fn allows_upgrade(self) -> bool {
         matches!(

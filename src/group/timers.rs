@@ -66,9 +66,10 @@ fn retention(state: &mut State, turn: &mut Turn<'_>, cursor: &mut Option<String>
         Some(id) => Bound::Excluded(id),
         None => Bound::Unbounded,
     };
-    let mut records = Vec::new();
+    let (mut records, mut count) = (Vec::new(), 0);
     for (seen, (id, group)) in state.groups.range((from, Bound::Unbounded)).enumerate() {
         let (mut expired, all) = offsets::expired(state, turn, id, group);
+        count += expired.len() as u64;
         records.append(&mut expired);
         if all && group.is_empty() && !is_starting(group) {
             records.extend(group.tombstones(id));
@@ -79,6 +80,9 @@ fn retention(state: &mut State, turn: &mut Turn<'_>, cursor: &mut Option<String>
         }
     }
     state.decide(turn, records);
+    // They were counted as deleted.
+    turn.decision.tally.offsets_deleted -= count;
+    turn.decision.tally.offsets_expired += count;
     let wait_ms = match cursor {
         Some(_) => 1,
         None => turn.settings.offsets_retention_check_interval_ms,

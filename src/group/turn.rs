@@ -51,6 +51,29 @@ impl Turn<'_> {
         self.decision.records.push(record.encode());
     }
 
+    /// Counts what is decided together. A group that changes its kind rises twice, but rebalances
+    /// once.
+    pub fn count(&mut self, records: &[Record]) {
+        let tally = &mut self.decision.tally;
+        let mut rises = false;
+        for record in records {
+            match record {
+                Record::OffsetCommit { value: Some(_), .. } => tally.offsets_committed += 1,
+                Record::OffsetCommit { value: None, .. } => tally.offsets_deleted += 1,
+                Record::GroupEpoch { epoch: Some(_), .. } => rises = true,
+                Record::GroupEpoch { epoch: None, .. }
+                | Record::GroupMetadata { .. }
+                | Record::SubscribedTopics { .. }
+                | Record::Member { .. }
+                | Record::TargetEpoch { .. }
+                | Record::Target { .. }
+                | Record::Current { .. }
+                | Record::ResolvedRegex { .. } => {}
+            }
+        }
+        tally.rebalances += u64::from(rises);
+    }
+
     /// Answers a request.
     pub fn reply(&mut self, token: Token, reply: Reply) {
         self.decision.replies.push((token, reply));

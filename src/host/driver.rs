@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{BrokerId, CoreId, DiskDone, DiskOp, FilePath, Mono, Now, TopicPartition};
+use crate::base::{
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, FaultKind, FilePath, Mono, Now, TopicPartition,
+};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
-use crate::log::{Fault, Slice};
+use crate::log::{Abandoned, Compacted, Fault, Slice, settled_name};
 use crate::net::Descriptor;
 use crate::obs::{CoreSnapshot, DiskVerb, FetchStage, Measurements, ProduceStage};
 use crate::partition::Refusal;
 use crate::rt::{self, Counters, Disk, File, Port};
-use crate::shard::{Core, Effects, Event, PeerMessage, Reply, Request, Setup, Ticket};
+use crate::shard::{Core, Effects, Event, PeerMessage, Progress, Reply, Request, Setup, Ticket};
 
 use super::call::{Answer, Call, Calls};
 
@@ -69,8 +71,8 @@ pub enum Status {
     Listening(CoreId),
     /// The core has closed everything.
     Stopped(CoreId),
-    /// The core has opened so many partitions, of so many.
-    Progress(CoreId, usize, usize),
+    /// How far the core's start has come.
+    Progress(CoreId, Progress),
     /// SIGTERM or SIGINT.
     Signal,
     /// The core cannot go on.
@@ -237,10 +239,10 @@ impl Host {
         RefMut::map(self.0.core.borrow_mut(), Core::measurements)
     }
 
-    /// Tells the node how many partitions this core has opened, of how many.
+    /// Tells the node how far this core's start has come.
     pub fn report_progress(&self) {
-        let (opened, of) = self.0.core.borrow().progress();
-        let _ = self.0.status.send(Status::Progress(self.0.id, opened, of));
+        let progress = self.0.core.borrow().progress();
+        let _ = self.0.status.send(Status::Progress(self.0.id, progress));
     }
 
     /// Waits until `at`.
@@ -286,6 +288,11 @@ impl Host {
     /// Begins to close everything on this core.
     pub fn stop(&self) {
         self.step(Event::Stop);
+    }
+
+    /// Looks at the core, which does not move meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.0.core.borrow())
     }
 
     /// What has been measured on this core.
@@ -493,6 +500,9 @@ impl Host {
             let what = self.name_of(partition);
             let _ = self.0.status.send(Status::Fault { what, fault });
         }
+        for (partition, outcome) in effects.compactions {
+            tell_compaction(&self.name_of(Some(partition)), outcome);
+        }
         if effects.ready {
             let _ = self.0.status.send(Status::Ready(self.0.id));
         }
@@ -612,12 +622,23 @@ impl Host {
         }
     }
 
+    /// Opens a file; one that a compaction has given its final name meanwhile, by that one.
+    async fn open_file(&self, path: &FilePath) -> Result<Arc<File>, DiskFault> {
+        match self.0.disk.open_file(path).await {
+            Err(fault) if fault.kind == FaultKind::NotFound => match settled_name(path) {
+                Some(settled) => self.0.disk.open_file(&settled).await,
+                None => Err(fault),
+            },
+            other => other,
+        }
+    }
+
     /// Opens the files of a read's slices here, on the core that owns them: what they are renamed
     /// to or replaced by later, the reader keeps the ones it was told of.
     async fn open_files(&self, mut reply: Reply, paths: Vec<FilePath>) -> (Reply, Vec<Arc<File>>) {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            match self.0.disk.open_file(&path).await {
+            match self.open_file(&path).await {
                 Ok(file) => files.push(file),
                 Err(fault) => {
                     tracing::warn!(%fault, "a read is refused");
@@ -627,6 +648,36 @@ impl Host {
             }
         }
         (reply, files)
+    }
+}
+
+/// One line for each round of compaction, as Kafka logs them.
+fn tell_compaction(log: &str, outcome: Result<Compacted, Abandoned>) {
+    match outcome {
+        Ok(done) => {
+            let seconds = done.took.as_secs_f64();
+            let moved = done.mapped_bytes + done.bytes_before + done.bytes_after;
+            tracing::info!(
+                log,
+                from = done.from.0,
+                to = done.to.0,
+                bytes_before = done.bytes_before,
+                bytes_after = done.bytes_after,
+                records_before = done.records_before,
+                records_after = done.records_after,
+                segments_before = done.segments_before,
+                segments_after = done.segments_after,
+                key_table_percent = done.keys_percent,
+                seconds = format_args!("{seconds:.3}"),
+                mib_per_second =
+                    format_args!("{:.1}", moved as f64 / seconds.max(1e-9) / 1_048_576.0),
+                "compacted"
+            );
+        }
+        Err(Abandoned::Changed) => tracing::debug!(log, "a compaction was given up"),
+        Err(why @ (Abandoned::NoSpace | Abandoned::DiskFault | Abandoned::Unreadable)) => {
+            tracing::warn!(log, ?why, "a compaction was given up");
+        }
     }
 }
 

@@ -126,11 +126,12 @@ impl Cache {
     /// Drops the oldest stretches that `may_go` (segment, end of the stretch) until `wanted` bytes
     /// are free; says how many are.
     pub(super) fn evict(&mut self, wanted: usize, may_go: impl Fn(Offset, u64) -> bool) -> usize {
-        let mut freed = 0;
-        for key in self.order.values().copied().collect::<Vec<_>>() {
-            if freed >= wanted {
-                break;
-            }
+        let (mut freed, mut after) = (0, 0);
+        while freed < wanted
+            && let Some((stamp, key)) = self.order.range(after..).next()
+        {
+            let key = *key;
+            after = stamp + 1;
             if may_go(key.0, self.stretches[&key].to) {
                 freed += self.remove(key);
             }

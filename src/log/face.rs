@@ -1,6 +1,7 @@
 //! The values that go in and out of a [`super::Log`]: options, events, faults, reads and look-ups.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -8,7 +9,7 @@ use crate::base::{BLOCK, DiskFault, FilePath, LeaderEpoch, Offset, TopicId};
 use crate::record::BatchHeader;
 
 /// How one partition's log behaves; the names are those of Kafka's topic configs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// A segment never grows beyond this many bytes (`segment.bytes`), except for one batch that is
     /// larger by itself.
@@ -36,9 +37,18 @@ pub struct Options {
     pub file_delete_delay_ms: i64,
     /// The largest batch that is accepted, in bytes.
     pub batch_bytes_max: u32,
-    /// Records may have been compacted away (`cleanup.policy`): recovery accepts gaps between the
-    /// offsets of full segments. Without it a gap is damage.
+    /// Old records of a key are compacted away (`cleanup.policy`): recovery accepts gaps between the
+    /// offsets of full segments. Without it a gap is damage, unless the log was compacted before.
     pub compact: bool,
+    /// From which dirty share on a log is compacted, 0 to 1 (`min.cleanable.dirty.ratio`).
+    pub dirty_ratio_min: f64,
+    /// How old a record has to be before it may be compacted away (`min.compaction.lag.ms`).
+    pub compaction_lag_min_ms: i64,
+    /// How old a record may get in a log that is not compacted for being little dirty
+    /// (`max.compaction.lag.ms`).
+    pub compaction_lag_max_ms: i64,
+    /// How long a tombstone stays once it was seen by a compaction (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
 }
 
 impl Default for Options {
@@ -55,6 +65,10 @@ impl Default for Options {
             file_delete_delay_ms: 60_000,
             batch_bytes_max: 100 << 20,
             compact: false,
+            dirty_ratio_min: 0.5,
+            compaction_lag_min_ms: 0,
+            compaction_lag_max_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
         }
     }
 }
@@ -85,6 +99,8 @@ pub enum Event {
     Filled,
     /// Enough was appended since the last checkpoint: call [`super::Log::checkpoint`].
     CheckpointWanted,
+    /// A round of compaction can go on: call [`super::Log::compact`].
+    CompactionDue,
     /// A raised start offset survives a crash now.
     StartOffsetDurable(Offset),
     /// The answer to [`super::Log::close`]: all is on stable storage.
@@ -214,7 +230,21 @@ pub enum Slice {
         at: u64,
         /// Its length in bytes.
         len: usize,
+        /// The file keeps its name while this is there.
+        hold: Hold,
     },
+}
+
+/// A claim on the name of a segment's file: until the last clone of it is dropped, the name is not
+/// given to other contents. Whoever has opened the file needs it no more.
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<()>);
+
+impl Hold {
+    /// True when nobody but the segment itself has it.
+    pub(super) fn is_free(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 impl Slice {

@@ -32,6 +32,8 @@ struct Saved {
     start: Offset,
     clean: bool,
     relaxed: bool,
+    /// How many swaps of compacted segments it counts.
+    swaps: u64,
 }
 
 /// The checkpoint's state.
@@ -107,6 +109,30 @@ impl Log {
         self.keep(out);
     }
 
+    /// Bytes behind what the checkpoint vouches for, about: what recovery would scan now.
+    pub fn unvouched_bytes(&self) -> u64 {
+        let mark = &self.keeper.mark;
+        let from = self
+            .segments
+            .partition_point(|segment| segment.base < mark.active);
+        let behind: u64 = self.segments[from..]
+            .iter()
+            .map(|segment| segment.size)
+            .sum();
+        let first = self.segments.get(from).map(|segment| segment.base);
+        let vouched = if first == Some(mark.active) {
+            mark.position
+        } else {
+            0
+        };
+        behind.saturating_sub(vouched)
+    }
+
+    /// True while a checkpoint waits or is being written.
+    pub fn is_checkpointing(&self) -> bool {
+        self.keeper.pending.is_some() || self.keeper.is_busy()
+    }
+
     fn mark_now(&self, producers: Bytes) -> Mark {
         let active = self
             .segments
@@ -143,6 +169,7 @@ impl Log {
             start: self.start,
             clean: self.keeper.clean_wanted,
             relaxed,
+            swaps: self.compaction.replaced,
         };
         self.keeper.writing = Some(saved);
         let contents = self.describe(saved).to_file();
@@ -207,6 +234,7 @@ impl Log {
         };
         self.keeper.clean_on_disk = saved.clean;
         self.keeper.relaxed_on_disk = saved.relaxed;
+        self.compaction.kept = saved.swaps;
         if saved.start > self.keeper.start_on_disk {
             self.keeper.start_on_disk = saved.start;
             events.push(Event::StartOffsetDurable(saved.start));
@@ -229,10 +257,17 @@ impl Log {
         self.keep(out);
     }
 
+    /// Compaction put other segments in place: the file must say so.
+    pub(super) fn keep_segments(&mut self, out: &mut Vec<DiskOp>) {
+        self.keeper.wanted = true;
+        self.keep(out);
+    }
+
     /// Flushes what was appended, gives back preallocated space and says in the checkpoint that
     /// nothing needs to be scanned. [`Event::Closed`] when that is done, or as far as it goes on a
     /// fenced log or a full disk.
     pub fn close(&mut self, producers: Bytes, out: &mut Vec<DiskOp>) {
+        self.give_up_round(&mut Vec::new());
         if self.stage != Stage::Ready || self.fault.is_some() {
             self.stage = if self.stage == Stage::Deleted {
                 self.stage
@@ -263,6 +298,9 @@ impl Log {
     /// The next step of a close, once nothing waits and nothing flies.
     pub(super) fn close_further(&mut self, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
         if self.stage != Stage::Closing {
+            return;
+        }
+        if self.compaction.is_flying() {
             return;
         }
         if self.fault.is_some() || self.tail.space_retry.is_some() {

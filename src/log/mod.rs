@@ -12,6 +12,7 @@
 //!                     00000000000000000000.log    batches; while active: preallocated, with a trailer
 //!                     00000000000000000000.index  derived, of a full segment
 //!                     checkpoint                  where recovery begins; derived
+//!                     compaction                  up to where the log is clean; derived
 //! ```
 //!
 //! | file | what it does |
@@ -22,11 +23,13 @@
 //! | `read` | finds batches, by offset and by time |
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
 //! | `retention` | the start offset, deletion |
+//! | `compaction` | of each key only the newest value stays |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
 //! | `inspect`, `inspect_derived` | look at the files from outside |
 
 mod cache;
 mod checkpoint;
+mod compaction;
 mod epochs;
 mod face;
 mod index;
@@ -47,7 +50,13 @@ mod trailer;
 #[cfg(test)]
 mod tests;
 
-pub use face::{AppendRefused, Appended, Event, Fault, FileRange, Lookup, Options, Read, Slice};
+pub use compaction::{
+    Abandoned, AbortedTransaction, Assignment, Compacted, Dirtiness, LastBatch, Progress,
+    settled_name,
+};
+pub use face::{
+    AppendRefused, Appended, Event, Fault, FileRange, Hold, Lookup, Options, Read, Slice,
+};
 pub use inspect::{Inspected, Problem, Report, inspect};
 pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
@@ -59,6 +68,7 @@ use crate::base::{
 };
 
 use cache::Cache;
+use compaction::Compaction;
 use epochs::Epochs;
 use keeper::Keeper;
 use ops::{Job, Ops};
@@ -95,6 +105,7 @@ pub struct Log {
     epochs: Epochs,
     keeper: Keeper,
     trash: Trash,
+    compaction: Compaction,
     recovery: Option<Box<Recovery>>,
     start: Offset,
     durable: Offset,
@@ -138,6 +149,7 @@ impl Log {
             epochs: Epochs::default(),
             keeper: Keeper::default(),
             trash: Trash::default(),
+            compaction: Compaction::default(),
             recovery: None,
             start: Offset(0),
             durable: Offset(0),
@@ -197,7 +209,10 @@ impl Log {
             Job::Directory => self.setup.directory_made(),
             Job::Metadata => self.setup.metadata_written(),
             Job::Allocate { segment, size } => self.allocated(segment, size, out),
-            Job::Names { segment } => self.segment_mut(segment).stage = FileStage::Open,
+            Job::Names { segment } => {
+                self.segment_mut(segment).stage = FileStage::Open;
+                self.retire_below_durable_start(out);
+            }
             Job::Write => self.written(now, out, events),
             Job::Sync { .. } => self.synced(now, job, out, events),
             Job::SealSync { segment } => self.seal_synced(segment, out, events),
@@ -209,6 +224,7 @@ impl Log {
             Job::Fill(range) => self.filled(&range, output, events),
             Job::Retire { file } => self.retired(now, file),
             Job::DeleteRename { renamed } => self.renamed_away(renamed, out, events),
+            Job::Compact(step) => self.compaction_done(now, step, output, out, events),
             Job::IndexSaved | Job::Removed | Job::Nothing => {}
         }
     }
@@ -277,6 +293,7 @@ impl Log {
                 self.renamed_away(renamed, out, events);
             }
             Job::DeleteRename { .. } => self.fence(Fault::Disk(fault), events),
+            Job::Compact(step) => self.compaction_failed(step, fault, events),
             Job::IndexSaved | Job::Removed | Job::Nothing | Job::Retire { .. } => {}
         }
     }
@@ -289,6 +306,7 @@ impl Log {
         self.pump(now, out);
         self.sync_if_due(now, out);
         self.keep(out);
+        self.go_on_compacting(now, out);
         if std::mem::take(&mut self.tail.checkpoint_wanted) && self.stage == Stage::Ready {
             events.push(Event::CheckpointWanted);
         }
@@ -321,7 +339,11 @@ impl Log {
             .tail
             .deadline(flush_ms)
             .filter(|_| self.fault.is_none());
-        tail.into_iter().chain(self.trash.deadline()).min()
+        let compaction = self.compaction.deadline();
+        tail.into_iter()
+            .chain(self.trash.deadline())
+            .chain(compaction)
+            .min()
     }
 
     /// Nothing is accepted any more. Only the first fault counts.
@@ -374,6 +396,7 @@ impl Log {
 
     /// New options, from now on.
     pub fn set_options(&mut self, options: Options) {
+        // A round of a log that is compacted no longer notices at its next slice.
         self.options = options;
     }
 

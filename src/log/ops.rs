@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::{FilePath, Offset, OpId};
 
+use super::compaction::Step;
 use super::face::FileRange;
 
 /// What a completion means to the log.
@@ -53,6 +54,8 @@ pub(super) enum Job {
     Nothing,
     /// A step of recovery.
     Open(OpenStep),
+    /// A step of the log's compaction.
+    Compact(Step),
 }
 
 /// The steps of recovery that wait for the disk.
@@ -72,6 +75,8 @@ pub(super) enum OpenStep {
     Search { at: u64 },
     /// The tail of the active segment.
     Tail { at: u64 },
+    /// What a compaction left is put right.
+    Compaction,
 }
 
 /// Hands out operation ids and remembers what each is for.
@@ -118,5 +123,19 @@ impl Ops {
         self.jobs
             .values()
             .any(|job| matches!(job, Job::Fill(other) if other == range))
+    }
+
+    /// True while bytes of this file are on their way into the cache.
+    pub(super) fn reading(&self, file: &FilePath) -> bool {
+        self.jobs
+            .values()
+            .any(|job| matches!(job, Job::Fill(range) if range.file == *file))
+    }
+
+    /// True while the index of the segment of this base offset is being made again.
+    pub(super) fn scanning(&self, base: Offset) -> bool {
+        self.jobs
+            .values()
+            .any(|job| matches!(job, Job::IndexScan { segment, .. } if *segment == base))
     }
 }

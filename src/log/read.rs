@@ -250,6 +250,7 @@ impl Log {
             file: segment.file.clone(),
             at: place.position,
             len,
+            hold: segment.hold.clone(),
         })
     }
 
@@ -382,7 +383,7 @@ impl Log {
         if range.file.name().ends_with(".index") {
             return self.load_index(range, out);
         }
-        if self.ops.filling(&range) {
+        if self.ops.filling(&range) || self.is_naming_file(&range) {
             return;
         }
         let (file, at, len) = (range.file.clone(), range.at, range.len);
@@ -392,6 +393,12 @@ impl Log {
             at,
             len,
         });
+    }
+
+    /// True while a file is getting another name: [`Event::Filled`] follows then.
+    fn is_naming_file(&self, range: &FileRange) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|segment| segment.file == range.file && self.is_naming(segment.base))
     }
 
     pub(super) fn filled(
@@ -432,6 +439,16 @@ impl Log {
             .find(|segment| segment.index_file() == range.file);
         let Some(segment) = found else { return };
         let base = segment.base;
+        if self.is_naming(base) {
+            return;
+        }
+        let Some(segment) = self
+            .segments
+            .iter_mut()
+            .find(|segment| segment.base == base)
+        else {
+            return;
+        };
         match segment.index {
             IndexState::Cold => {}
             IndexState::Distrusted => return self.rebuild_index(base, out, &mut Vec::new()),

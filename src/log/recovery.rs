@@ -19,6 +19,7 @@ use crate::base::{
 use crate::record::{self, BatchHeader};
 
 use super::checkpoint::{self, Checkpoint, Sealed};
+use super::compaction::{self, Restore};
 use super::epochs::Epochs;
 use super::face::{Event, Fault};
 use super::index::Index;
@@ -51,6 +52,7 @@ pub(super) struct Recovery {
     entries: Option<Vec<DirectoryEntry>>,
     topic: Option<Option<TopicId>>,
     checkpoint: Option<Option<Checkpoint>>,
+    restore: Restore,
     /// Operations to wait for before the next step.
     settling: usize,
     phase: Phase,
@@ -67,6 +69,8 @@ pub(super) struct Recovery {
     trims: Vec<(Offset, u64)>,
     search: Option<Search>,
     clean: bool,
+    /// Bytes that are to be scanned, as far as that is known, and that were read until now.
+    to_scan: u64,
     scanned: u64,
     cut: u64,
 }
@@ -141,6 +145,14 @@ impl Log {
                     return self.survey(recovery, out, events);
                 }
             }
+            OpenStep::Compaction => {
+                if let Some(entries) = self.restore_further(&mut recovery.restore, result, out)? {
+                    if recovery.restore == Restore::Done {
+                        recovery.entries = Some(entries);
+                    }
+                    return self.survey(recovery, out, events);
+                }
+            }
             OpenStep::Settle => {
                 result.map_err(Fault::Disk)?;
                 recovery.settling -= 1;
@@ -199,6 +211,12 @@ impl Log {
                 }
             }
         }
+        let stored = recovery.checkpoint.take().flatten();
+        if !self.is_restored(&mut recovery.restore, &entries, stored.as_ref(), out) {
+            recovery.entries = Some(entries);
+            recovery.checkpoint = Some(stored);
+            return Ok(false);
+        }
         self.sweep(&entries, out);
         let mut files: BTreeMap<Offset, u64> = entries
             .iter()
@@ -206,7 +224,6 @@ impl Log {
             .filter_map(|entry| Some((base_of(&entry.name)?, entry.size)))
             .collect();
         self.segments.clear();
-        let stored = recovery.checkpoint.take().flatten();
         match stored {
             Some(stored) => self.believe(recovery, &stored, &mut files, out, events)?,
             None => self.start = files.keys().next().copied().unwrap_or_default(),
@@ -217,6 +234,8 @@ impl Log {
         if recovery.scans.is_empty() {
             return self.trim_all(recovery, out);
         }
+        let sizes: u64 = recovery.scans.iter().map(|found| found.size).sum();
+        recovery.to_scan = sizes.saturating_sub(recovery.vouched);
         recovery.phase = Phase::Syncing;
         for found in &recovery.scans {
             let file = Segment::absent(&self.directory, found.base, Wall(0)).file;
@@ -240,8 +259,11 @@ impl Log {
             let base = base_of(name).filter(|_| name.ends_with(".index"));
             base.is_some_and(|base| !names.contains(file_name(base).as_str()))
         };
-        let left_over =
-            |name: &str| name.ends_with(".tmp") || name.ends_with(".deleted") || orphan(name);
+        let unfinished =
+            |name: &str| name.ends_with(compaction::UNFINISHED) || compaction::is_swap(name);
+        let left_over = |name: &str| {
+            name.ends_with(".tmp") || name.ends_with(".deleted") || unfinished(name) || orphan(name)
+        };
         for entry in entries
             .iter()
             .filter(|entry| !entry.is_directory && left_over(&entry.name))
@@ -442,7 +464,7 @@ impl Log {
     ) -> Result<bool, Fault> {
         let found = recovery.scans.front().expect("a segment is being scanned");
         let (base, size) = (found.base, found.size);
-        let gaps = self.options.compact && recovery.scans.len() > 1;
+        let gaps = (self.options.compact || self.compaction.noted) && recovery.scans.len() > 1;
         let largest = (self.options.batch_bytes_max as usize).max(BATCH_BYTES_MAX);
         loop {
             let walk = recovery.walk.as_mut().expect("a scan has its walk");
@@ -473,6 +495,12 @@ impl Log {
                     let search = Search::begin(walk, rest, size, recovery.vouched);
                     let from = walk.position;
                     recovery.search = Some(search);
+                    if at + bytes.len() as u64 >= size {
+                        // The chunk holds all that follows.
+                        let block = from - from % BLOCK as u64;
+                        let rest = bytes.get((block - at) as usize..).unwrap_or(&[]);
+                        return self.search(recovery, block, rest, out, events);
+                    }
                     self.read_chunk(base, from, CHUNK, true, out);
                     return Ok(false);
                 }
@@ -566,7 +594,8 @@ impl Log {
         out: &mut Vec<DiskOp>,
         events: &mut Vec<Event>,
     ) -> Result<bool, Fault> {
-        let search = recovery.search.take().expect("a search is under way");
+        let mut search = recovery.search.take().expect("a search is under way");
+        search.close();
         let found = recovery.scans.front().expect("a segment is being scanned");
         match trailer::judge(&search.seen) {
             Verdict::Damaged => {
@@ -665,13 +694,26 @@ impl Log {
         false
     }
 
+    /// While it opens: bytes that were scanned, and that are to be, as far as that is known.
+    pub fn recovery_progress(&self) -> (u64, u64) {
+        self.recovery.as_ref().map_or((0, 0), |recovery| {
+            (recovery.scanned.min(recovery.to_scan), recovery.to_scan)
+        })
+    }
+
     fn opened(&mut self, recovery: &Recovery, events: &mut Vec<Event>) {
         self.stage = Stage::Ready;
         self.epochs.raise_start(self.start);
         self.durable = self.end;
         self.committed = self.end;
         self.written_end = self.end;
-        self.tail.checkpoint_wanted = recovery.scanned >= CHECKPOINT_BYTES;
+        let active = self.segments.last().map(|active| active.base);
+        // What the checkpoint does not count as full is not compacted.
+        let uncounted =
+            self.options.compact && active.is_some_and(|base| base > self.keeper.mark.active);
+        // What was scanned counts towards the next checkpoint: otherwise kill after kill adds to it.
+        self.tail.since_checkpoint = self.unvouched_bytes();
+        self.tail.checkpoint_wanted = uncounted || self.tail.since_checkpoint >= CHECKPOINT_BYTES;
         let (clean, bytes_scanned) = (recovery.clean, recovery.scanned);
         events.push(Event::Ready {
             clean,
@@ -758,7 +800,8 @@ impl Recovery {
                 OpenStep::Settle
                 | OpenStep::Scan { .. }
                 | OpenStep::Search { .. }
-                | OpenStep::Tail { .. },
+                | OpenStep::Tail { .. }
+                | OpenStep::Compaction,
                 _,
             ) => {}
         }

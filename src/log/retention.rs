@@ -55,7 +55,9 @@ impl Log {
             .windows(2)
             .take_while(|pair| pair[1].base <= self.start);
         let gone = whole
-            .take_while(|pair| pair[0].stage == FileStage::Sealed)
+            .take_while(|pair| {
+                pair[0].stage == FileStage::Sealed && !self.is_swapping(pair[0].base)
+            })
             .count();
         for segment in self.segments.drain(..gone) {
             self.cache.forget(segment.base);
@@ -71,6 +73,8 @@ impl Log {
         if self.stage != Stage::Ready || self.fault.is_some() || !self.tail.is_idle() {
             return;
         }
+        self.retire_below_durable_start(out);
+        self.seal_full(out);
         let expired = self
             .segments
             .iter()
@@ -114,6 +118,10 @@ impl Log {
     /// The start offset is durable: files below it get another name.
     pub(super) fn retire_below_durable_start(&mut self, out: &mut Vec<DiskOp>) {
         let start = self.keeper.start_on_disk;
+        let any = self.trash.retiring.iter().any(|old| old.end <= start);
+        if !any || !self.end_has_a_name(out) {
+            return;
+        }
         let (gone, kept) = self
             .trash
             .retiring
@@ -137,6 +145,28 @@ impl Log {
                 file,
             });
         }
+    }
+
+    /// True when a file says by its name where the log goes on; otherwise it is under way. Without
+    /// it, an emptied log whose checkpoint is lost would give its offsets out again.
+    fn end_has_a_name(&mut self, out: &mut Vec<DiskOp>) -> bool {
+        let first = &mut self.segments[0];
+        match first.stage {
+            FileStage::Open | FileStage::Sealing | FileStage::Sealed => return true,
+            FileStage::Creating | FileStage::Naming => return false,
+            FileStage::Absent => {}
+        }
+        first.stage = FileStage::Creating;
+        first.allocating = true;
+        let (segment, file) = (first.base, first.file.clone());
+        let id = self.ops.start(Job::Allocate { segment, size: 0 });
+        out.push(DiskOp::Allocate {
+            id,
+            file,
+            size: 0,
+            zeros_from: None,
+        });
+        false
     }
 
     /// A file got its other name: it is removed after `file.delete.delay.ms`.
@@ -171,6 +201,7 @@ impl Log {
             return;
         }
         self.stage = Stage::Deleting;
+        self.give_up_round(&mut Vec::new());
         self.tail.abandon();
         self.recovery = None;
         self.delete_when_quiet(out);
@@ -179,6 +210,9 @@ impl Log {
     /// Renames the directory once no write is in flight in it.
     pub(super) fn delete_when_quiet(&mut self, out: &mut Vec<DiskOp>) {
         if self.stage != Stage::Deleting || self.tail.is_flying() || self.keeper.is_writing() {
+            return;
+        }
+        if self.compaction.is_flying() {
             return;
         }
         if !self.setup.settled() || self.segments.iter().any(|segment| segment.is_settling()) {

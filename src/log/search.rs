@@ -4,6 +4,7 @@ use crate::base::{BLOCK, Offset};
 use crate::record::{self, BatchHeader, HEADER_BYTES};
 
 use super::segment::Walk;
+use super::tail::STEP_MIN;
 use super::trailer::{self, Evidence, Trailer};
 
 /// What a disk writes whole or not at all, in bytes.
@@ -22,6 +23,11 @@ pub(super) struct Search {
     /// Where the bad batch ends, or its header if that cannot be believed.
     bad_end: u64,
     believed: bool,
+    /// The bad batch reaches past the end of the file, which was as long as growing leaves it: what
+    /// the file had grown by for this write may have been lost.
+    past_end: bool,
+    /// A trailer says that a write ended behind the bad bytes.
+    trailer_behind: bool,
     /// An empty sector was passed; data behind it means that it was skipped.
     empty_passed: bool,
     /// Sectors below are done.
@@ -38,6 +44,15 @@ impl Search {
         let believed = header.filter(|header| {
             header.base_offset == walk.next && bad_at + header.size() as u64 <= size
         });
+        let follows = header
+            .as_ref()
+            .filter(|header| header.base_offset == walk.next);
+        let wanted = match (&header, follows) {
+            (Some(_), Some(header)) => header.size(),
+            (Some(_), None) => 0,
+            (None, _) => HEADER_BYTES,
+        };
+        let past_end = bad_at + wanted as u64 > size && size.is_multiple_of(STEP_MIN);
         let length = believed.as_ref().map_or(HEADER_BYTES, BatchHeader::size);
         Search {
             seen: Evidence {
@@ -50,6 +65,8 @@ impl Search {
             next: walk.next,
             bad_end: (bad_at + length as u64).min(size),
             believed: believed.is_some(),
+            past_end,
+            trailer_behind: false,
             empty_passed: false,
             sectors_to: bad_at,
             tried_to: 0,
@@ -100,6 +117,11 @@ impl Search {
         Some((end.saturating_sub(HEADER_BYTES as u64).max(at + 1), 0))
     }
 
+    /// All that there is was looked at.
+    pub(super) fn close(&mut self) {
+        self.seen.unwritten_sector |= self.past_end && !self.trailer_behind;
+    }
+
     /// A header that could be that of a batch of this log behind the bad one.
     fn candidate(
         &self,
@@ -125,6 +147,7 @@ impl Search {
             };
             self.seen.durable = self.seen.durable.max(trailer.durable);
             self.seen.ended_there |= trailer.end == self.seen.bad_at;
+            self.trailer_behind |= trailer.end > self.seen.bad_at;
             self.seen.data_behind |= trailer.end > self.seen.bad_at;
             block[BLOCK - trailer::BYTES..].fill(0);
         }

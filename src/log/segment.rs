@@ -3,6 +3,7 @@
 use crate::base::{BLOCK, FilePath, Offset, Wall};
 use crate::record::BatchHeader;
 
+use super::face::Hold;
 use super::index::{Entry, Index};
 
 /// How far a segment's file has come.
@@ -83,7 +84,7 @@ impl Walk {
 }
 
 /// One segment of the log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Segment {
     pub base: Offset,
     pub file: FilePath,
@@ -107,6 +108,8 @@ pub(super) struct Segment {
     /// The base offset of the batch that has it.
     pub offset_of_max: Offset,
     pub index: IndexState,
+    /// Who may still open the file by its name.
+    pub hold: Hold,
 }
 
 impl Segment {
@@ -126,6 +129,7 @@ impl Segment {
             max_timestamp: -1,
             offset_of_max: base,
             index: IndexState::Memory(Index::default()),
+            hold: Hold::default(),
         }
     }
 

@@ -16,19 +16,25 @@ use super::segment::{FileStage, IndexState, Segment};
 use super::trailer::{self, Trailer};
 use super::{Log, Stage};
 
-/// New bytes that one write gathers at most, a single larger batch excepted.
-pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
+/// New bytes that one write gathers at most, a single larger batch excepted: with the unfinished
+/// block before and the trailer behind they fill a buffer of 1 MiB.
+pub(super) const WRITE_BYTES_MAX: usize = (1 << 20) - 2 * BLOCK;
 /// Bytes of a relaxed log that may be unsynced before a sync is issued regardless of its policy.
 pub(super) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes after which a checkpoint is asked for: what recovery scans at most, about.
 pub(super) const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The steps in which a file grows, in bytes.
-const STEP_MIN: u64 = 128 << 10;
+pub(super) const STEP_MIN: u64 = 32 << 10;
 const STEP_MAX: u64 = 64 << 20;
 /// How long a full disk is left alone before it is asked again.
 const SPACE_RETRY_MS: i64 = 1000;
-/// Room kept free in a gather: the rest of its last block, and one more for the trailer.
-const RESERVE: usize = 2 * BLOCK;
+/// A log whose writes are at most this large, in bytes, has zeros written ahead of it. A durable
+/// write into blocks that were never written has the file system change its maps first: measured
+/// with `fio` at 4 / 64 / 512 KiB, 83 / 111 / 362 us against 39 / 64 / 289 us into written ones.
+/// Larger writes wait for the device rather than for the file system, and zeros take half of it.
+const ZEROED_WRITE_BYTES_MAX: usize = 64 << 10;
+/// The step in which such a log grows at most, in bytes.
+const ZEROED_STEP_MAX: u64 = 4 << 20;
 
 /// Batches on their way to one write.
 #[derive(Debug)]
@@ -64,7 +70,7 @@ pub(super) struct Tail {
     flight: Option<Flight>,
     /// The unfinished last block of the active segment, as far as it is filled.
     pub(super) block: Vec<u8>,
-    /// What a write takes, learnt from the recent ones.
+    /// New bytes of a write, learnt from the recent ones.
     usual: usize,
     /// Below it everything has been handed to the disk, and may be read from memory.
     pub(super) issued_end: Offset,
@@ -82,7 +88,7 @@ pub(super) struct Tail {
 
 impl Gather {
     fn begin(pool: &Pool, segment: Offset, size: u64, block: &[u8], room: usize) -> Gather {
-        let mut buf = pool.take(block.len() + room + RESERVE);
+        let mut buf = pool.take(block.len() + room + trailer::BYTES);
         buf.extend_from_slice(block);
         Gather {
             segment,
@@ -109,8 +115,9 @@ impl Gather {
 
     /// Copies a batch to the end; its header as stamped.
     fn push(&mut self, pool: &Pool, batch: &[u8], base: Offset, epoch: LeaderEpoch, end: Offset) {
-        if self.buf.spare() < batch.len() + RESERVE {
-            let wanted = self.buf.len() + batch.len() + RESERVE;
+        // Capacities are whole blocks: what holds the trailer holds the padding before it.
+        if self.buf.spare() < batch.len() + trailer::BYTES {
+            let wanted = self.buf.len() + batch.len() + trailer::BYTES;
             let mut larger = pool.take(wanted.max(2 * self.buf.capacity()));
             larger.extend_from_slice(&self.buf);
             self.buf = larger;
@@ -374,8 +381,7 @@ impl Log {
         );
         let (marked, position) = self.tail.durable_mark;
         let data = gather.finish(if marked == segment { position } else { 0 });
-        self.tail.usual = data
-            .len()
+        self.tail.usual = (bytes as usize)
             .max(self.tail.usual - self.tail.usual / 8)
             .min(WRITE_BYTES_MAX);
         self.cache.insert(segment, at, to, data.clone(), false);
@@ -427,6 +433,18 @@ impl Log {
         metadata_done && marked && sealed
     }
 
+    /// Goes on with the full segments that could not be sealed before.
+    pub(super) fn seal_full(&mut self, out: &mut Vec<DiskOp>) {
+        let full = self.segments.len().saturating_sub(1);
+        for index in 0..full {
+            let segment = &self.segments[index];
+            let written = segment.stage == FileStage::Open && segment.written == segment.size;
+            if written && self.fault.is_none() {
+                self.is_sealed(index, out);
+            }
+        }
+    }
+
     /// Sees to it that a full segment becomes durable and exact.
     pub(super) fn is_sealed(&mut self, index: usize, out: &mut Vec<DiskOp>) -> bool {
         let segment = &mut self.segments[index];
@@ -434,6 +452,10 @@ impl Log {
             FileStage::Sealed => return true,
             FileStage::Sealing => return false,
             FileStage::Absent | FileStage::Creating | FileStage::Naming | FileStage::Open => {}
+        }
+        if segment.allocating {
+            // It would be done behind the trim, and leave the full segment longer than it is.
+            return false;
         }
         segment.stage = FileStage::Sealing;
         let (base, file) = (segment.base, segment.file.clone());
@@ -505,26 +527,49 @@ impl Log {
     fn allocate(&mut self, index: usize, needed: u64, out: &mut Vec<DiskOp>) {
         let limit =
             u64::from(self.options.segment_bytes).next_multiple_of(BLOCK as u64) + BLOCK as u64;
+        let step = self.growth(needed);
+        let zeroed = self.is_zeroed_ahead();
         let segment = &mut self.segments[index];
         if segment.allocating {
             return;
         }
-        let step = needed.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
         let size = needed.next_multiple_of(step).min(limit).max(needed);
         segment.allocating = true;
+        // The first blocks of a file are waited for, and many logs never need more.
+        let grows = segment.stage == FileStage::Open;
+        let zeros_from = (zeroed && grows).then_some(segment.allocated);
         let (base, file) = (segment.base, segment.file.clone());
         let id = self.ops.start(Job::Allocate {
             segment: base,
             size,
         });
-        out.push(DiskOp::Allocate { id, file, size });
+        out.push(DiskOp::Allocate {
+            id,
+            file,
+            size,
+            zeros_from: zeros_from.filter(|from| from.is_multiple_of(BLOCK as u64)),
+        });
+    }
+
+    fn is_zeroed_ahead(&self) -> bool {
+        self.tail.usual <= ZEROED_WRITE_BYTES_MAX && self.options.flush_messages <= 1
+    }
+
+    /// By how much a file grows that has `used` bytes.
+    fn growth(&self, used: u64) -> u64 {
+        let max = if self.is_zeroed_ahead() {
+            ZEROED_STEP_MAX
+        } else {
+            STEP_MAX
+        };
+        used.next_power_of_two().clamp(STEP_MIN, max)
     }
 
     /// Grows the file before it has to be waited for: when half a step is left.
     fn grow_ahead(&mut self, base: Offset, used: u64, out: &mut Vec<DiskOp>) {
         let index = self.segment_index(base);
         let segment = &self.segments[index];
-        let step = used.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
+        let step = self.growth(used);
         let room = u64::from(self.options.segment_bytes) > segment.allocated;
         let active = index + 1 == self.segments.len();
         if active && room && segment.allocated < used + step / 2 {
@@ -542,6 +587,8 @@ impl Log {
             segment.stage = FileStage::Naming;
             let id = self.ops.start(Job::Names { segment: base });
             out.push(DiskOp::SyncDirectory { id, directory });
+        } else {
+            self.seal_full(out);
         }
     }
 

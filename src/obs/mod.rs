@@ -6,7 +6,9 @@
 //! allocates. Knows no clock (durations are told), no names of APIs and errors (numbers stay
 //! numbers), no text format, no network. There is nothing global.
 
+mod cleaner;
 mod flow;
+mod groups;
 mod histogram;
 mod machine;
 mod requests;
@@ -14,7 +16,9 @@ mod sample;
 mod snapshot;
 mod storage;
 
+pub use cleaner::Cleaner;
 pub use flow::{Fetch, FetchStage, Produce, ProduceStage, Route};
+pub use groups::{CoordinatorStage, GroupHoldings, Groups};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use machine::{Memory, Mesh, Network, Turns};
 pub use requests::Requests;
@@ -44,8 +48,12 @@ pub struct Measurements {
     pub cache: Cache,
     /// Segments, recovery and faults.
     pub logs: Logs,
-    /// Partitions and groups on the core now.
+    /// Compaction.
+    pub cleaner: Cleaner,
+    /// Partitions on the core now.
     pub holdings: Holdings,
+    /// Group coordinators.
+    pub groups: Groups,
     /// Messages between cores.
     pub mesh: Mesh,
     /// Busy and idle time.
@@ -66,7 +74,9 @@ impl Measurements {
             disk: Disk::default(),
             cache: Cache::default(),
             logs: Logs::default(),
+            cleaner: Cleaner::default(),
             holdings: Holdings::default(),
+            groups: Groups::default(),
             mesh: Mesh::default(),
             turns: Turns::default(),
             memory: Memory::default(),
@@ -84,7 +94,9 @@ impl Measurements {
         self.disk.visit(&mut walk);
         self.cache.visit(&mut walk);
         self.logs.visit(&mut walk);
+        self.cleaner.visit(&mut walk);
         self.holdings.visit(&mut walk);
+        self.groups.visit(&mut walk);
         self.mesh.visit(&mut walk);
         self.turns.visit(&mut walk);
         self.memory.visit(&mut walk);

@@ -1,4 +1,4 @@
-//! The disk, the cache, and the logs, partitions and groups that live on a core.
+//! The disk, the cache, and the logs and partitions that live on a core.
 
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ impl Logs {
     }
 }
 
-/// The partitions and groups that live on this core now.
+/// The partitions that live on this core now.
 #[derive(Debug, Default)]
 pub struct Holdings {
     /// Partitions on this core.
@@ -179,10 +179,6 @@ pub struct Holdings {
     pub log_bytes: u64,
     /// Segments of all logs.
     pub log_segments: u64,
-    /// Consumer groups coordinated here.
-    pub groups: u64,
-    /// Their members.
-    pub group_members: u64,
 }
 
 impl Holdings {
@@ -211,16 +207,6 @@ impl Holdings {
             "corelane_log_segments",
             "Segments of all logs.",
             self.log_segments,
-        );
-        walk.gauge(
-            "corelane_groups",
-            "Consumer groups coordinated.",
-            self.groups,
-        );
-        walk.gauge(
-            "corelane_group_members",
-            "Members of those groups.",
-            self.group_members,
         );
     }
 }

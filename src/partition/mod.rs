@@ -5,6 +5,7 @@
 //! watermark <= log end; the high watermark never falls; an append is answered once, in order of
 //! offset, and only when the high watermark has passed it.
 
+mod compaction;
 mod producers;
 mod refusal;
 
@@ -14,14 +15,11 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
+use crate::base::{DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::log::{self, FileRange, Log, Lookup, Read};
+use crate::record::{self, Rules, Scratch};
 
-use crate::base::{
-    DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId, TopicPartition,
-};
-use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
-use crate::record::{self, BatchHeader, Rules, Scratch};
-
+pub use compaction::CompactionLimits;
 pub use producers::{BATCHES_RETAINED, BatchMemory, ProducerState, Producers, Verdict};
 pub use refusal::Refusal;
 
@@ -82,6 +80,8 @@ pub enum Event {
     Moved,
     /// A range asked for with [`Partition::fill`] is in memory.
     Filled,
+    /// The round of compaction can go on: call [`Partition::compact`].
+    CompactionDue,
     /// The log start offset is durable.
     StartOffsetDurable(Offset),
     /// The partition is closed.
@@ -197,6 +197,26 @@ impl Partition {
     /// How many segments its log has.
     pub fn segment_count(&self) -> usize {
         self.log.segment_count()
+    }
+
+    /// Bytes that the next recovery would scan if the process died now, about.
+    pub fn unvouched_bytes(&self) -> u64 {
+        self.log.unvouched_bytes()
+    }
+
+    /// While it opens: bytes that recovery has scanned, and that are to be scanned.
+    pub fn recovery_progress(&self) -> (u64, u64) {
+        self.log.recovery_progress()
+    }
+
+    /// True while a checkpoint waits or is being written.
+    pub fn is_checkpointing(&self) -> bool {
+        self.log.is_checkpointing()
+    }
+
+    /// Has the log vouch for all that it holds by now, once that is durable.
+    pub fn checkpoint(&mut self, out: &mut Vec<DiskOp>) {
+        self.log.checkpoint(self.producers.snapshot(), out);
     }
 
     /// Bytes of cache that can be dropped.
@@ -384,9 +404,8 @@ impl Partition {
                 }
                 log::Event::Committed => self.commit(events),
                 log::Event::Filled => events.push(Event::Filled),
-                log::Event::CheckpointWanted => {
-                    self.log.checkpoint(self.producers.snapshot(), out);
-                }
+                log::Event::CompactionDue => events.push(Event::CompactionDue),
+                log::Event::CheckpointWanted => self.checkpoint(out),
                 log::Event::StartOffsetDurable(offset) => {
                     self.start_durable = (offset < self.log_start()).then_some(offset);
                     events.push(Event::StartOffsetDurable(offset));
@@ -428,6 +447,10 @@ impl Partition {
     ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
         if from < start || from > end {
+            if !self.ready {
+                // It could not be opened: where it ends is not known, and nobody shall reset by it.
+                return Err(Refusal::Fenced);
+            }
             return Err(Refusal::OffsetOutOfRange {
                 start,
                 end,
@@ -529,26 +552,5 @@ impl Partition {
         events.push(Event::Moved);
         self.ready = false;
         self.log.delete(out);
-    }
-
-    /// The header's fields that a slice in memory begins with; none for files and empty slices.
-    pub fn first_header(slices: &[Slice]) -> Option<BatchHeader> {
-        match slices.first()? {
-            Slice::Memory(bytes) => BatchHeader::parse(bytes).ok(),
-            Slice::File { .. } => None,
-        }
-    }
-
-    /// The newest epoch of a producer; for DescribeProducers.
-    pub fn producer_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
-        self.producers
-            .iter()
-            .find(|(found, _)| *found == id)
-            .map(|(_, state)| state.epoch)
-    }
-
-    /// The producers' snapshot, for tests and tools.
-    pub fn producer_snapshot(&self) -> Bytes {
-        self.producers.snapshot()
     }
 }

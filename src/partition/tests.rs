@@ -3,28 +3,29 @@
 use std::time::Duration;
 
 use crate::base::{
-    DiskDone, DiskOp, DiskOutput, FilePath, LeaderEpoch, Mono, Now, Offset, PartitionIndex, Pool,
-    TopicId, TopicPartition, Wall,
+    DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
+    PartitionIndex, Pool, TopicId, TopicPartition, Wall,
 };
 use crate::log::{Log, Options};
 use crate::record::{BatchBuilder, Codec, Compression, Origin, Rules, Scratch, TimestampType};
 
-use super::{Event, Partition, Settings};
+use super::{Event, Partition, Refusal, Settings};
 
 const NOW: Now = Now {
     mono: Mono(1),
     wall: Wall(1_000_000),
 };
 
+const TOPIC: TopicId = TopicId([3; 16]);
+
 fn partition() -> Partition {
-    let topic = TopicId([3; 16]);
-    let log = Log::new(
-        FilePath::new(0, "t-0"),
-        0,
-        topic,
-        Options::default(),
-        Pool::new(4 << 20),
-    );
+    let directory = FilePath::new(0, "t-0");
+    let log = Log::new(directory, 0, TOPIC, Options::default(), Pool::new(4 << 20));
+    leader(log, true)
+}
+
+fn leader(log: Log, ready: bool) -> Partition {
+    let topic = TOPIC;
     let settings = Settings {
         log: Options::default(),
         rules: Rules {
@@ -46,7 +47,7 @@ fn partition() -> Partition {
         topic,
         partition: PartitionIndex(0),
     };
-    Partition::new(id, log, LeaderEpoch(0), settings, true)
+    Partition::new(id, log, LeaderEpoch(0), settings, ready)
 }
 
 /// Completes everything in `out`, and what follows from it.
@@ -60,6 +61,35 @@ fn settle(partition: &mut Partition, out: &mut Vec<DiskOp>) -> Vec<Event> {
         partition.handle_disk(NOW, done, out, &mut events);
     }
     events
+}
+
+/// A client that asks for more than was found must not reset by an end that nobody knows.
+#[test]
+fn a_log_that_cannot_be_opened_has_no_range_to_be_out_of() {
+    let mut out = Vec::new();
+    let directory = FilePath::new(0, "t-0");
+    let pool = Pool::new(4 << 20);
+    let log = Log::open(directory, 0, TOPIC, Options::default(), pool, &mut out);
+    let mut partition = leader(log, false);
+    let mut events = Vec::new();
+    for op in std::mem::take(&mut out) {
+        let fault = DiskFault {
+            file: FilePath::new(0, "t-0"),
+            op: "read",
+            kind: FaultKind::Io(5),
+        };
+        let done = DiskDone {
+            id: op.id(),
+            result: Err(fault),
+        };
+        partition.handle_disk(NOW, done, &mut out, &mut events);
+    }
+    assert!(
+        matches!(events.last(), Some(Event::Fenced(_))),
+        "{events:?}"
+    );
+    let read = partition.read(Offset(5), 100, true);
+    assert!(matches!(read, Err(Refusal::Fenced)), "{read:?}");
 }
 
 /// The simulator's seed 61: the second of two requests was answered at once, with a log start that a

@@ -21,6 +21,7 @@ mod invalid;
 mod lz4;
 mod records;
 mod snappy;
+mod template;
 mod validate;
 mod varint;
 
@@ -37,4 +38,5 @@ pub use invalid::{Invalid, InvalidKind, RECORD_ERRORS_MAX, RecordErrors, RecordR
 pub use records::{
     Headers, Record, Records, find_timestamp, offset_of_timestamp_max, read_records,
 };
+pub use template::BatchTemplate;
 pub use validate::{Compression, Origin, Rules, Valid, validate};

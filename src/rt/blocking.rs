@@ -10,6 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::thread;
 
@@ -32,15 +33,24 @@ pub struct BlockingPool {
     jobs: Sender<Job>,
 }
 
+/// What the threads share.
+struct Crew {
+    queue: Receiver<Job>,
+    threads: AtomicUsize,
+    threads_max: usize,
+}
+
 impl BlockingPool {
-    /// Starts `threads` threads (at least one).
-    pub fn new(threads: usize) -> io::Result<BlockingPool> {
+    /// Starts the first of at most `threads_max` threads (at least one); the others come when work
+    /// has to wait. Syncs that are under way together share the file system's commits.
+    pub fn new(threads_max: usize) -> io::Result<BlockingPool> {
         let (jobs, queue) = unbounded::<Job>();
-        for number in 0..threads.max(1) {
-            let queue: Receiver<Job> = queue.clone();
-            let builder = thread::Builder::new().name(format!("blocking-{number}"));
-            builder.spawn(move || queue.iter().for_each(|job| job()))?;
-        }
+        let crew = Arc::new(Crew {
+            queue,
+            threads: AtomicUsize::new(0),
+            threads_max: threads_max.max(1),
+        });
+        crew.grow()?;
         Ok(BlockingPool { jobs })
     }
 
@@ -58,6 +68,32 @@ impl BlockingPool {
         let watched = Rc::downgrade(&inside);
         executor::watch(move || watched.upgrade().is_some_and(|inside| inside.collect()));
         BlockingPort { inside }
+    }
+}
+
+impl Crew {
+    /// One thread more. Called on the threads themselves and before the shards are there: a shard
+    /// would hand its CPU down to them.
+    fn grow(self: &Arc<Crew>) -> io::Result<()> {
+        let number = self.threads.fetch_add(1, Ordering::Relaxed);
+        let crew = self.clone();
+        let builder = thread::Builder::new().name(format!("blocking-{number}"));
+        let spawned = builder.spawn(move || crew.work());
+        if spawned.is_err() {
+            self.threads.fetch_sub(1, Ordering::Relaxed);
+        }
+        spawned.map(drop)
+    }
+
+    fn work(self: Arc<Crew>) {
+        for job in self.queue.iter() {
+            let more = !self.queue.is_empty();
+            if more && self.threads.load(Ordering::Relaxed) < self.threads_max {
+                // Without it the work only takes longer.
+                let _ = self.grow();
+            }
+            job();
+        }
     }
 }
 

@@ -128,28 +128,54 @@ fn try_out(path: &Path) -> io::Result<Tried> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => options.open(path)?,
         Err(error) => return Err(error),
     };
-    let with = median(|at| write_at(&file, &block, at, libc::RWF_DSYNC));
-    let then = median(|at| {
-        write_at(&file, &block, at, 0)?;
-        file.sync_data()
-    });
+    let (with, then) = compare(&file, &block);
     Ok((direct_ok, with, then))
 }
 
-/// The median time of a few calls, or none if one fails. Stops after 20 ms.
-fn median(mut attempt: impl FnMut(u64) -> io::Result<()>) -> Option<Duration> {
+/// How many blocks the two ways are tried on.
+const ROUNDS: u64 = 9;
+
+/// The median time of each way, or none for one that fails. Both overwrite the same blocks, which
+/// were written before: whoever came first on new ones would pay for the file's growth as well.
+/// In turn, so that a slow moment of the device meets both; stops after 30 ms.
+fn compare(file: &File, block: &Buf) -> (Option<Duration>, Option<Duration>) {
     let start = clock::mono();
-    let mut times = Vec::new();
-    for round in 0..9u64 {
-        let before = clock::mono();
-        attempt(round * BLOCK as u64).ok()?;
-        times.push(clock::mono().since(before));
-        if clock::mono().since(start) > Duration::from_millis(20) {
+    let with = |at| write_at(file, block, at, libc::RWF_DSYNC);
+    let then = |at| {
+        write_at(file, block, at, 0)?;
+        file.sync_data()
+    };
+    for round in 0..ROUNDS {
+        let _ = write_at(file, block, round * BLOCK as u64, 0);
+    }
+    let _ = file.sync_all();
+    let (mut with_times, mut then_times) = (Some(Vec::new()), Some(Vec::new()));
+    for round in 0..ROUNDS {
+        let at = round * BLOCK as u64;
+        time(&mut with_times, || with(at));
+        time(&mut then_times, || then(at));
+        if clock::mono().since(start) > Duration::from_millis(30) {
             break;
         }
     }
+    (median(with_times), median(then_times))
+}
+
+/// Adds what an attempt took; one that fails ends the series.
+fn time(times: &mut Option<Vec<Duration>>, attempt: impl FnOnce() -> io::Result<()>) {
+    let before = clock::mono();
+    match attempt() {
+        Ok(()) => times
+            .iter_mut()
+            .for_each(|times| times.push(clock::mono().since(before))),
+        Err(_) => *times = None,
+    }
+}
+
+fn median(times: Option<Vec<Duration>>) -> Option<Duration> {
+    let mut times = times?;
     times.sort();
-    Some(times[times.len() / 2])
+    times.get(times.len() / 2).copied()
 }
 
 fn write_at(file: &File, block: &Buf, at: u64, flags: libc::c_int) -> io::Result<()> {

@@ -8,11 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use io_uring::types::{Fd, FsyncFlags};
 use super::blocking::BlockingPort;
 use super::counters::add;
 use super::descriptors::{Access, Descriptors};
-use super::device::{DeviceFacts, DurableWrite, probe_device};
+use super::device::DurableWrite;
 use super::executor::{Machine, current, spawn_local};
 use super::gate::Gate;
 use super::metadata;
@@ -40,31 +41,15 @@ pub struct DataDirectory {
     pub durable_write: DurableWrite,
 }
 
-impl DataDirectory {
-    /// Asks and tries out the device under `path`, which must exist, before the shards start.
-    pub fn probe(path: &Path) -> io::Result<(DataDirectory, DeviceFacts)> {
-        let facts = probe_device(path)?;
-        let (direct, durable_write) = (facts.direct_ok, facts.durable_write);
-        if !direct {
-            tracing::warn!(directory = %path.display(), "no O_DIRECT here: going on buffered");
-        }
-        Ok((
-            DataDirectory {
-                path: path.to_owned(),
-                direct,
-                durable_write,
-            },
-            facts,
-        ))
-    }
-}
-
 /// How long an open waits for a descriptor before it fails.
 const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// So long after a write the shard still counts as one that writes: reads of cold bytes hold back.
 const WRITES_LINGER: Duration = Duration::from_millis(5);
 /// How often it looks.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
+
+/// How many zeros are written at a time, in bytes.
+const ZEROS_BYTES: usize = 256 << 10;
 
 /// Bounds of one shard's disk work.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +82,8 @@ struct Inside {
     open: RefCell<Descriptors>,
     writes: Gate,
     reads: Gate,
+    /// A block of zeros, while anybody writes them.
+    zeros: RefCell<Weak<Buf>>,
 }
 
 /// This shard's disks.
@@ -130,8 +117,8 @@ fn kind_of(error: &io::Error) -> FaultKind {
 
 impl Disk {
     /// This shard's way to the data directories, in the order of [`FilePath::disk`]. The pool's
-    /// memory is registered with the ring if the kernel allows it. Panics on a thread that is no
-    /// shard.
+    /// memory is registered with the ring as it comes into use, if the kernel allows it. Panics on a
+    /// thread that is no shard.
     pub fn new(
         directories: Vec<DataDirectory>,
         options: DiskOptions,
@@ -154,6 +141,7 @@ impl Disk {
             open: RefCell::new(Descriptors::new(options.open_files_max)),
             writes: Gate::new(options.writes_in_flight_max),
             reads: Gate::new(options.reads_in_flight_max),
+            zeros: RefCell::default(),
         };
         Disk {
             inside: Rc::new(inside),
@@ -221,8 +209,16 @@ impl Inside {
                 let outcome = self.sync(&file).await;
                 (file, outcome)
             }
-            DiskOp::Allocate { file, size, .. } => {
-                let outcome = self.allocate(&file, size).await;
+            DiskOp::Allocate {
+                file,
+                size,
+                zeros_from,
+                ..
+            } => {
+                let mut outcome = self.allocate(&file, size).await;
+                if let (Ok(()), Some(from)) = (&outcome, zeros_from) {
+                    outcome = self.write_zeros(&file, from, size).await;
+                }
                 (file, outcome)
             }
             other => return self.perform_on_names(other).await,
@@ -437,7 +433,13 @@ impl Inside {
         let mut written = 0;
         while written < data.len() {
             let wrote = self
-                .write_some(&open, at, &data, written, flags)
+                .write_some(
+                    &open,
+                    at + written as u64,
+                    &data,
+                    written..data.len(),
+                    flags,
+                )
                 .await
                 .named("write")?;
             if wrote == 0 {
@@ -458,17 +460,41 @@ impl Inside {
         Ok(())
     }
 
+    /// In pieces, one after the other, so that other writes are not held up for long.
+    async fn write_zeros(&self, file: &FilePath, from: u64, to: u64) -> Outcome<()> {
+        let kept = self.zeros.borrow().upgrade();
+        let zeros = kept.unwrap_or_else(|| {
+            let mut zeros = self.pool.take(ZEROS_BYTES);
+            zeros.set_len(ZEROS_BYTES);
+            zeros.fill(0);
+            let zeros = Arc::new(zeros);
+            *self.zeros.borrow_mut() = Arc::downgrade(&zeros);
+            zeros
+        });
+        let open = self.open(file, Access::Direct, true).await.named("open")?;
+        let mut at = from;
+        while at < to {
+            let _permit = self.writes.enter().await;
+            let piece = (to - at).min(ZEROS_BYTES as u64) as usize;
+            let wrote = self.write_some(&open, at, &zeros, 0..piece, 0).await;
+            match wrote.named("write")? {
+                0 => return Err(("write", FaultKind::Io(libc::EIO))),
+                count => at += count as u64,
+            }
+        }
+        Ok(())
+    }
+
     async fn write_some(
         &self,
         open: &Arc<File>,
         at: u64,
         data: &Arc<Buf>,
-        from: usize,
+        part: Range<usize>,
         flags: libc::c_int,
     ) -> io::Result<usize> {
-        let (descriptor, rest) = (Fd(open.as_raw_fd()), &data[from..]);
+        let (descriptor, rest) = (Fd(open.as_raw_fd()), &data[part]);
         let (start, len) = (rest.as_ptr(), rest.len().min(1 << 30));
-        let at = at + from as u64;
         let entry = match self.machine.ring.registered(start, len) {
             Some(index) => opcode::WriteFixed::new(descriptor, start, len as u32, index)
                 .offset(at)

@@ -1,7 +1,7 @@
 //! A bounded number of permits on one shard, given out in the order of asking.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -10,7 +10,8 @@ use std::task::{Poll, Waker};
 struct Inside {
     free: usize,
     next_ticket: u64,
-    waiting: VecDeque<(u64, Option<Waker>)>,
+    /// By ticket: thousands may wait when every log is opened or closed at once.
+    waiting: BTreeMap<u64, Option<Waker>>,
 }
 
 /// Permits for one shard's tasks.
@@ -48,22 +49,20 @@ impl Gate {
             let mut inside = self.inside.borrow_mut();
             inside.next_ticket += 1;
             let number = inside.next_ticket;
-            inside.waiting.push_back((number, None));
+            inside.waiting.insert(number, None);
             number
         };
         let ticket = Ticket { gate: self, number };
         poll_fn(|context| {
             let mut inside = self.inside.borrow_mut();
-            let is_first = inside
-                .waiting
-                .front()
-                .is_some_and(|(first, _)| *first == number);
+            let first = inside.waiting.first_key_value();
+            let is_first = first.is_some_and(|(first, _)| *first == number);
             if is_first && inside.free > 0 {
                 inside.free -= 1;
                 return Poll::Ready(());
             }
-            if let Some(place) = inside.waiting.iter_mut().find(|place| place.0 == number) {
-                place.1 = Some(context.waker().clone());
+            if let Some(place) = inside.waiting.get_mut(&number) {
+                *place = Some(context.waker().clone());
             }
             Poll::Pending
         })
@@ -76,11 +75,8 @@ impl Gate {
         let waker = {
             let mut inside = self.inside.borrow_mut();
             let free = inside.free > 0;
-            inside
-                .waiting
-                .front_mut()
-                .filter(|_| free)
-                .and_then(|place| place.1.take())
+            let first = inside.waiting.first_entry().filter(|_| free);
+            first.and_then(|mut first| first.get_mut().take())
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -90,11 +86,7 @@ impl Gate {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.gate
-            .inside
-            .borrow_mut()
-            .waiting
-            .retain(|place| place.0 != self.number);
+        self.gate.inside.borrow_mut().waiting.remove(&self.number);
         self.gate.wake_first();
     }
 }

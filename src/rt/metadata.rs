@@ -4,9 +4,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::shared_sync::SharedSyncs;
 use crate::base::{DirectoryEntry, DiskOutput};
 
 /// The place of `relative` below `root`. Refuses (EINVAL) what would lead out of it.
@@ -25,14 +27,37 @@ pub(super) fn resolve(root: &Path, relative: &str) -> io::Result<PathBuf> {
     })
 }
 
+/// How long work on names waits for a descriptor before it fails, and how often it looks.
+const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
+
+/// Does what needs a descriptor; a lack of them is waited out, as the shard's own opens do. For
+/// what may be begun anew: nothing has happened when a descriptor is missing.
+fn with_descriptor<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = super::clock::mono().after(DESCRIPTORS_WAIT_MAX);
+    loop {
+        match attempt() {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+                    && super::clock::mono() < deadline => {}
+            other => return other,
+        }
+        std::thread::sleep(DESCRIPTORS_PAUSE);
+    }
+}
+
 /// The names in a directory onto stable storage.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    with_descriptor(|| File::open(path))?.sync_all()
 }
+
+/// The data directories: many partitions get a name in them at once.
+static ROOTS: SharedSyncs = SharedSyncs::new();
 
 /// Syncs the directory that `path` is in. The data directory itself has none of ours.
 fn sync_parent(root: &Path, path: &Path) -> io::Result<()> {
     match path.parent() {
+        Some(parent) if parent == root => ROOTS.sync(root, sync_directory),
         Some(parent) if path != root => sync_directory(parent),
         _ => Ok(()),
     }
@@ -40,7 +65,7 @@ fn sync_parent(root: &Path, path: &Path) -> io::Result<()> {
 
 /// Cuts a file, durably.
 pub(super) fn truncate(path: &Path, size: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = with_descriptor(|| OpenOptions::new().write(true).open(path))?;
     file.set_len(size)?;
     file.sync_all()
 }
@@ -56,7 +81,7 @@ pub(super) fn grow(file: &File, size: u64) -> io::Result<()> {
 
 /// Reads a whole file of at most `limit` bytes; none if it is larger.
 pub(super) fn read_file(path: &Path, limit: usize) -> io::Result<Option<Bytes>> {
-    let file = File::open(path)?;
+    let file = with_descriptor(|| File::open(path))?;
     let size = file.metadata()?.len();
     if size > limit as u64 {
         return Ok(None);
@@ -71,7 +96,7 @@ pub(super) fn replace_file(root: &Path, path: &Path, contents: &[u8]) -> io::Res
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let mut file = File::create(&temporary)?;
+    let mut file = with_descriptor(|| File::create(&temporary))?;
     file.write_all(contents)?;
     file.sync_all()?;
     drop(file);
@@ -115,7 +140,7 @@ pub(super) fn remove_directory(root: &Path, path: &Path) -> io::Result<()> {
     if path == root {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    missing_is_fine(fs::remove_dir_all(path))
+    missing_is_fine(with_descriptor(|| fs::remove_dir_all(path)))
 }
 
 fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -127,7 +152,7 @@ fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 /// Lists a directory in order of name. Names that are not UTF-8 are none of ours: passed over.
 pub(super) fn list(path: &Path) -> io::Result<DiskOutput> {
-    let listing = match fs::read_dir(path) {
+    let listing = match with_descriptor(|| fs::read_dir(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(DiskOutput::Entries(Vec::new()));
         }

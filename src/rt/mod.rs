@@ -39,12 +39,15 @@ mod metadata;
 pub mod process;
 pub mod properties;
 mod ring;
+pub mod self_test;
 mod sendfile;
+mod shared_sync;
 pub mod signals;
 pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+mod volume;
 
 pub use blocking::BlockingPool;
 pub use counters::Counters;
@@ -59,3 +62,4 @@ pub use std::fs::File;
 pub use std::os::fd::OwnedFd as Descriptor;
 pub use stream::Stream;
 pub use timer::{TimedOut, sleep_until, timeout, yield_now};
+pub use volume::Volume;

@@ -92,8 +92,7 @@ pub(super) struct Ring {
     backlog: RefCell<VecDeque<Entry>>,
     reaped: RefCell<Vec<(u64, i32)>>,
     closing: Cell<bool>,
-    /// The registered stretch: its address and size.
-    region: Cell<Option<(usize, usize)>>,
+    registered: RefCell<Registered>,
     /// Owns the registered memory.
     keep: RefCell<Vec<Box<dyn Any>>>,
 }
@@ -108,8 +107,19 @@ pub(super) fn build(submissions: u32) -> io::Result<IoUring> {
         .build(submissions)
 }
 
-/// The largest stretch that the kernel takes as one registered buffer.
-const REGISTERED_MAX: usize = 1 << 30;
+/// What the kernel is told of at a time: a huge page. Larger operations go unregistered.
+const REGISTERED_PART: usize = 2 << 20;
+/// The most parts that the kernel takes (`IORING_MAX_REG_BUFFERS`).
+const REGISTERED_PARTS_MAX: usize = 1 << 14;
+
+/// The stretch of memory that operations may use as registered buffers. A part of it is made known
+/// to the kernel, and thereby locked, when it is first used.
+#[derive(Default)]
+struct Registered {
+    start: usize,
+    /// For each part, whether the kernel knows it. Empty when there is nothing to register.
+    known: Vec<bool>,
+}
 
 impl Ring {
     /// Makes the ring of the calling thread.
@@ -120,7 +130,7 @@ impl Ring {
             backlog: RefCell::default(),
             reaped: RefCell::new(Vec::with_capacity(256)),
             closing: Cell::new(false),
-            region: Cell::new(None),
+            registered: RefCell::default(),
             keep: RefCell::default(),
         })
     }
@@ -130,37 +140,62 @@ impl Ring {
         self.io.borrow().as_raw_fd()
     }
 
-    /// Tells the kernel about a stretch of memory that operations will use, so that it need not
-    /// pin pages for each. `owner` keeps the memory alive as long as the ring. Once only.
+    /// Names a stretch of memory whose parts are to be registered with the kernel as they come into
+    /// use, so that it need not pin pages for each operation. `owner` keeps the memory alive as
+    /// long as the ring. Once only.
     pub(super) fn register(
         &self,
         region: (*const u8, usize),
         owner: Box<dyn Any>,
     ) -> io::Result<()> {
-        if self.region.get().is_some() {
+        let mut registered = self.registered.borrow_mut();
+        if !registered.known.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
         }
-        let (start, size) = (region.0 as usize, region.1);
-        let parts: Vec<libc::iovec> = (0..size)
-            .step_by(REGISTERED_MAX)
-            .map(|at| libc::iovec {
-                iov_base: (start + at) as *mut libc::c_void,
-                iov_len: REGISTERED_MAX.min(size - at),
-            })
-            .collect();
-        // SAFETY: the stretch is allocated memory, and `owner` is kept until the ring is gone.
-        unsafe { self.io.borrow().submitter().register_buffers(&parts)? };
+        let parts = (region.1 / REGISTERED_PART).min(REGISTERED_PARTS_MAX);
+        self.io
+            .borrow()
+            .submitter()
+            .register_buffers_sparse(parts as u32)?;
         self.keep.borrow_mut().push(owner);
-        self.region.set(Some((start, size)));
+        registered.start = region.0 as usize;
+        registered.known = vec![false; parts];
         Ok(())
     }
 
     /// The number of the registered buffer that holds this stretch, if one does.
     pub(super) fn registered(&self, start: *const u8, len: usize) -> Option<u16> {
-        let (region, size) = self.region.get()?;
-        let at = (start as usize).checked_sub(region)?;
-        let (first, last) = (at / REGISTERED_MAX, (at + len.max(1) - 1) / REGISTERED_MAX);
-        (at + len <= size && first == last).then_some(first as u16)
+        let mut registered = self.registered.borrow_mut();
+        let at = (start as usize).checked_sub(registered.start)?;
+        let part = at / REGISTERED_PART;
+        let known = *registered.known.get(part)?;
+        if (at + len.max(1) - 1) / REGISTERED_PART != part {
+            return None;
+        }
+        if !known && !self.make_known(registered.start, part) {
+            registered.known.clear();
+            return None;
+        }
+        registered.known[part] = true;
+        Some(part as u16)
+    }
+
+    /// Registers one part; false if the kernel locks no more memory for us.
+    fn make_known(&self, start: usize, part: usize) -> bool {
+        let buffer = libc::iovec {
+            iov_base: (start + part * REGISTERED_PART) as *mut libc::c_void,
+            iov_len: REGISTERED_PART,
+        };
+        let io = self.io.borrow();
+        // SAFETY: the part lies in the stretch, whose owner is kept until the ring is gone.
+        let updated = unsafe {
+            io.submitter()
+                .register_buffers_update(part as u32, &[buffer], None)
+        };
+        if let Err(error) = &updated {
+            tracing::warn!(%error, "no more buffers are registered with the kernel, which costs CPU");
+        }
+        updated.is_ok()
     }
 
     /// Starts an operation; the kernel sees it at the next [`Ring::turn`] or [`Ring::wait`].

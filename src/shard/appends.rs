@@ -108,6 +108,7 @@ impl Core {
                 } else {
                     let produce = &mut self.measurements.produce;
                     produce.appended(u64::from(accepted.records), records.len() as u64);
+                    self.count_appended(now, records.len());
                     self.dirty(slot);
                 }
                 if waits {

@@ -24,6 +24,10 @@ pub(super) struct Loading {
     next: Option<Offset>,
     /// It stands in the queue.
     queued: bool,
+    /// When its first slice came.
+    since: Option<Mono>,
+    /// Records read until now.
+    records: u64,
 }
 
 /// What a slice came to.
@@ -93,8 +97,13 @@ impl Core {
             return;
         }
         let from = loading.next.unwrap_or(partition.log_start());
-        let (coordinator, scratch) = (&mut seat.coordinator, &mut self.scratch);
-        match slice(coordinator, partition, from, scratch, &mut effects.disk) {
+        let since = *loading.since.get_or_insert(now.mono);
+        let mut replay = Replay {
+            coordinator: &mut seat.coordinator,
+            scratch: &mut self.scratch,
+            records: &mut loading.records,
+        };
+        match slice(&mut replay, partition, from, &mut effects.disk) {
             Progress::More(next) => {
                 loading.next = Some(next);
                 self.load(now, slot);
@@ -102,6 +111,8 @@ impl Core {
             Progress::Waiting(next) => loading.next = Some(next),
             Progress::Failed => seat.stage = Stage::Failed,
             Progress::Loaded => {
+                self.measurements.groups.records_loaded += loading.records;
+                self.measurements.groups.loaded(now.mono.since(since));
                 seat.stage = Stage::Serving;
                 self.loaded(now, slot, effects);
             }
@@ -131,11 +142,18 @@ impl Core {
     }
 }
 
+/// Where the records go.
+struct Replay<'a> {
+    coordinator: &'a mut Coordinator,
+    scratch: &'a mut Scratch,
+    /// How many there were.
+    records: &'a mut u64,
+}
+
 fn slice(
-    coordinator: &mut Coordinator,
+    replay: &mut Replay<'_>,
     partition: &mut Partition,
     from: Offset,
-    scratch: &mut Scratch,
     disk: &mut Vec<DiskOp>,
 ) -> Progress {
     if from >= partition.log_end() {
@@ -150,7 +168,7 @@ fn slice(
             let mut next = from;
             for slice in &slices {
                 if let Slice::Memory(bytes) = slice {
-                    match replay(coordinator, bytes, from, scratch) {
+                    match replay.take(bytes, from) {
                         Ok(Some(after)) => next = after,
                         Ok(None) => {}
                         Err(_) => return Progress::Failed,
@@ -171,31 +189,29 @@ fn slice(
     }
 }
 
-/// Takes in the records from `from` on; the offset after the last batch, none without one.
-fn replay(
-    coordinator: &mut Coordinator,
-    bytes: &[u8],
-    from: Offset,
-    scratch: &mut Scratch,
-) -> Result<Option<Offset>, BatchError> {
-    let mut next = None;
-    for batch in Batches::new(bytes) {
-        let batch = batch?;
-        batch.verify()?;
-        next = Some(batch.header.last_offset().plus(1));
-        if batch.header.is_control() {
-            continue;
-        }
-        for record in batch.records(scratch, UNPACKED_BYTES_MAX)? {
-            let record = record?;
-            if record.offset >= from
-                && let Some(key) = record.key
-            {
-                // A record that is not understood says nothing: an admin client may have put it
-                // there, or a newer broker.
-                let _ = coordinator.replay(key, record.value, record.offset);
+impl Replay<'_> {
+    /// Takes in the records from `from` on; the offset after the last batch, none without one.
+    fn take(&mut self, bytes: &[u8], from: Offset) -> Result<Option<Offset>, BatchError> {
+        let mut next = None;
+        for batch in Batches::new(bytes) {
+            let batch = batch?;
+            batch.verify()?;
+            next = Some(batch.header.last_offset().plus(1));
+            if batch.header.is_control() {
+                continue;
+            }
+            for record in batch.records(self.scratch, UNPACKED_BYTES_MAX)? {
+                let record = record?;
+                if record.offset >= from
+                    && let Some(key) = record.key
+                {
+                    *self.records += 1;
+                    // A record that is not understood says nothing: an admin client may have put
+                    // it there, or a newer broker.
+                    let _ = self.coordinator.replay(key, record.value, record.offset);
+                }
             }
         }
+        Ok(next)
     }
-    Ok(next)
 }

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::base::{CoreId, Mono, Now, Offset, Prng, TopicPartition};
 use crate::cluster::configs::GroupSettings;
 use crate::group::assignor::Assignor;
-use crate::group::{Coordinator, Decision, Reply as Answer, Request, Settings, Token, TopicView};
+use crate::group::{
+    Coordinator, Decision, MigrationPolicy, Reply as Answer, Request, Settings, Token, TopicView,
+};
+use crate::obs::{CoordinatorStage, GroupHoldings};
 use crate::partition::{self, Partition, Refusal};
 use crate::protocol::ErrorCode;
 use crate::record::{BatchBuilder, Codec, Origin, Scratch};
@@ -111,14 +114,22 @@ impl Coordinators {
         self.settings = settings;
     }
 
-    /// How many groups there are, and how many members they have.
-    pub(super) fn count(&self) -> (u64, u64) {
-        let groups = || {
-            let seats = self.seats.values();
-            seats.flat_map(|seat| seat.coordinator.groups().values())
-        };
-        let members = groups().map(|group| group.member_count() as u64);
-        (groups().count() as u64, members.sum())
+    /// What they hold, counted.
+    pub(super) fn holdings(&self) -> GroupHoldings {
+        let mut holdings = GroupHoldings::default();
+        for seat in self.seats.values() {
+            holdings.coordinator(match seat.stage {
+                Stage::Loading(_) => CoordinatorStage::Loading,
+                Stage::Serving => CoordinatorStage::Active,
+                Stage::Failed => CoordinatorStage::Failed,
+            });
+            holdings.offsets += seat.coordinator.offsets().len() as u64;
+            for group in seat.coordinator.groups().values() {
+                let members = group.member_count() as u64;
+                holdings.group(group.state_name(), group.kind_name(), members);
+            }
+        }
+        holdings
     }
 
     pub(super) fn new_coordinator(&mut self) -> Coordinator {
@@ -233,6 +244,11 @@ impl Core {
             return;
         };
         let decision = work(seat, &coordinators.topics);
+        let (groups, tally) = (&mut self.measurements.groups, decision.tally);
+        groups.rebalances += tally.rebalances;
+        groups.offset_commits += tally.offsets_committed;
+        groups.offsets_deleted += tally.offsets_deleted;
+        groups.offsets_expired += tally.offsets_expired;
         if !decision.records.is_empty() {
             let room = self
                 .partitions
@@ -449,6 +465,6 @@ fn group_settings(settings: &GroupSettings) -> Settings {
         offsets_retention_minutes: settings.offsets_retention_ms / 60_000,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
         new_member_join_timeout_ms: defaults.new_member_join_timeout_ms,
-        migration_policy: defaults.migration_policy,
+        migration_policy: MigrationPolicy::named(&settings.consumer_migration_policy),
     }
 }

@@ -13,9 +13,13 @@ use crate::partition::{Event as PartitionEvent, Partition, Token};
 use crate::record::Scratch;
 
 use super::appends::Appends;
+use super::checkpoints::Checkpoints;
+use super::cleaning::Cleaning;
 use super::coordinators::{self, Coordinators};
 use super::lifecycle::Lifecycle;
-use super::message::{Effects, Event, PartitionDescription, PeerMessage, Reply, Request, Ticket};
+use super::message::{
+    Effects, Event, PartitionDescription, PeerMessage, Progress, Reply, Request, Ticket,
+};
 use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
@@ -41,8 +45,12 @@ pub(super) enum Timer {
     Job(u64),
     /// Retention is due.
     Retention,
+    /// The cleaner has something to do, or looks for it.
+    Cleaning,
     /// The expiry of silent producers is due.
     ProducerExpiry,
+    /// Logs may have to write a checkpoint.
+    Checkpoints,
 }
 
 /// What a core is started with.
@@ -82,10 +90,14 @@ pub struct Core {
     pub(super) deletions: Deletions,
     pub(super) producer_ids: ProducerIds,
     pub(super) lifecycle: Lifecycle,
+    pub(super) checkpoints: Checkpoints,
     pub(super) metadata: Option<Metadata>,
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
     pub(super) measurements: Measurements,
+    pub(super) cleaning: Cleaning,
+    /// Memory that the keys of a log under compaction take: less is left for the cache.
+    pub(super) key_bytes: usize,
     cache_bytes: usize,
     cache_hand: u32,
     partition_events: Vec<PartitionEvent>,
@@ -95,6 +107,8 @@ pub struct Core {
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Option<Box<Partition>>>,
+    /// By slot, how much of the core's cache is put down to it.
+    cached: Vec<usize>,
 }
 
 impl Table {
@@ -112,6 +126,7 @@ impl Table {
 
     fn push(&mut self, partition: Partition) {
         self.slots.push(Some(Box::new(partition)));
+        self.cached.push(0);
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -141,9 +156,12 @@ impl Core {
             deletions: Deletions::default(),
             producer_ids: ProducerIds::default(),
             lifecycle: Lifecycle::default(),
+            checkpoints: Checkpoints::default(),
             metadata,
             timers: Timers::default(),
             scratch: Scratch::new(),
+            cleaning: Cleaning::new(setup.seed, now),
+            key_bytes: 0,
             cache_bytes: 0,
             cache_hand: 0,
             partition_events: Vec::new(),
@@ -171,9 +189,8 @@ impl Core {
         self.commit_groups(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
             if let Some(partition) = self.partitions.get_mut(slot) {
-                let before = partition.cached_bytes();
                 partition.flush_turn(now, &mut effects.disk);
-                self.cached(before, slot);
+                self.count_cache(slot);
                 self.schedule(slot);
             }
         }
@@ -203,9 +220,22 @@ impl Core {
         &mut self.measurements
     }
 
-    /// Partitions opened, of how many; for the readiness report.
-    pub fn progress(&self) -> (usize, usize) {
-        self.lifecycle.progress()
+    /// Bytes of batches in memory as they are put down, for tests that count them again.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// How far the start has come.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.lifecycle.progress();
+        for slot in self.lifecycle.opening() {
+            if let Some(partition) = self.partitions.get(slot) {
+                let (scanned, of) = partition.recovery_progress();
+                progress.scanned_bytes += scanned;
+                progress.scan_bytes += of;
+            }
+        }
+        progress
     }
 
     fn request(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Effects) {
@@ -236,7 +266,7 @@ impl Core {
                 self.group(now, ticket, partition, request, effects);
             }
             Request::Measurements => {
-                let snapshot = Box::new(self.measure());
+                let snapshot = Box::new(self.measure(now));
                 effects
                     .replies
                     .push((ticket, Reply::Measurements(snapshot)));
@@ -275,10 +305,9 @@ impl Core {
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
-        let before = partition.cached_bytes();
         let mut events = std::mem::take(&mut self.partition_events);
         partition.handle_disk(now, done, &mut effects.disk, &mut events);
-        self.cached(before, slot);
+        self.count_cache(slot);
         self.partition_events(now, slot, &mut events, effects);
         self.partition_events = events;
         // A completed write makes room for what was gathered meanwhile.
@@ -294,12 +323,14 @@ impl Core {
                 Timer::Loading => self.load_more(now, effects),
                 Timer::Job(number) => self.run_again(now, number, effects),
                 Timer::Retention => self.retain(now, effects),
+                Timer::Cleaning => self.clean(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
+                Timer::Checkpoints => self.write_checkpoints(now, effects),
             }
         }
     }
 
-    fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+    pub(super) fn tick_partition(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
@@ -317,6 +348,7 @@ impl Core {
         let expiry = self.settings.producer_id_expiration_check_interval_ms;
         self.timers
             .set(Timer::ProducerExpiry, now.mono.after_ms(expiry));
+        self.clean_later(now);
     }
 
     fn retain(&mut self, now: Now, effects: &mut Effects) {
@@ -372,12 +404,16 @@ impl Core {
                 } => {
                     self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
                     self.measurements.logs.recovery_cut_bytes += bytes_cut;
-                    self.opened(slot, clean, effects);
+                    if !clean {
+                        self.checkpoints.recovered(slot);
+                    }
+                    self.opened(now, slot, bytes_scanned, effects);
                     self.load(now, slot);
                 }
                 PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
                 PartitionEvent::Failed(token) => self.settled(now, slot, token, false, effects),
                 PartitionEvent::Moved | PartitionEvent::Filled => moved = true,
+                PartitionEvent::CompactionDue => self.cleaning_due(now, slot),
                 PartitionEvent::StartOffsetDurable(offset) => {
                     self.start_offset_durable(slot, offset, effects);
                 }
@@ -389,7 +425,7 @@ impl Core {
                         self.measurements.logs.corrupt += 1;
                     }
                     moved = true;
-                    self.fenced(slot, fault, effects);
+                    self.fenced(now, slot, fault, effects);
                 }
             }
         }
@@ -427,9 +463,9 @@ impl Core {
     pub(super) fn insert(&mut self, partition: Partition) {
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
-        self.cache_bytes += partition.cached_bytes();
         let id = partition.id();
         self.partitions.push(partition);
+        self.count_cache(slot);
         self.seat(id, slot);
         self.schedule(slot);
     }
@@ -443,12 +479,11 @@ impl Core {
 
     /// The partition is gone for good.
     pub(super) fn forget(&mut self, slot: Slot) {
-        if let Some(partition) = self.partitions.get(slot) {
-            self.cache_bytes = self.cache_bytes.saturating_sub(partition.cached_bytes());
-        }
         self.timers.cancel(&Timer::Partition(slot));
+        self.checkpoints.forget(slot);
         self.dirty.remove(&slot);
         self.partitions.remove(slot);
+        self.count_cache(slot);
     }
 
     /// The partition has something to write at the end of the turn.
@@ -468,24 +503,31 @@ impl Core {
         }
     }
 
-    fn cached(&mut self, before: usize, slot: Slot) {
-        let after = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
-        self.cache_bytes = (self.cache_bytes + after).saturating_sub(before);
+    /// Puts down what the partition holds now. Against what was put down the last time, and not
+    /// against what it held a moment ago: what an append takes was missed that way, for ever.
+    pub(super) fn count_cache(&mut self, slot: Slot) {
+        let now = self.partitions.get(slot).map_or(0, Partition::cached_bytes);
+        let Some(counted) = self.partitions.cached.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let before = std::mem::replace(counted, now);
+        self.cache_bytes = self.cache_bytes + now - before;
     }
 
     /// Drops cache until the budget holds: round the partitions, so that none is drained alone.
     fn trim_cache(&mut self) {
         let slots = self.partitions.slots.len() as u32;
         let mut visited = 0;
-        while self.cache_bytes > self.setup.cache_bytes_max && visited < slots {
+        let limit = self.setup.cache_bytes_max.saturating_sub(self.key_bytes);
+        while self.cache_bytes > limit && visited < slots {
             let slot = Slot(self.cache_hand % slots.max(1));
             self.cache_hand = self.cache_hand.wrapping_add(1);
             visited += 1;
-            let excess = self.cache_bytes - self.setup.cache_bytes_max;
+            let excess = self.cache_bytes - limit;
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess);
-                self.cache_bytes = self.cache_bytes.saturating_sub(evicted);
                 self.measurements.cache.evicted_bytes += evicted as u64;
+                self.count_cache(slot);
             }
         }
     }
@@ -507,7 +549,7 @@ impl Core {
         described.collect()
     }
 
-    fn measure(&mut self) -> crate::obs::CoreSnapshot {
+    fn measure(&mut self, now: Now) -> crate::obs::CoreSnapshot {
         let holdings = &mut self.measurements.holdings;
         let all = || {
             self.by_id
@@ -520,18 +562,19 @@ impl Core {
             .filter(|partition| partition.fault().is_some())
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
+        let uncleanable = all().filter(|partition| partition.is_uncleanable()).count() as u64;
         holdings.log_segments = all()
             .map(|partition| partition.segment_count() as u64)
             .sum();
-        (holdings.groups, holdings.group_members) = self.coordinators.count();
+        self.measurements.groups.now = self.coordinators.holdings();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.cache.budget_bytes = self.setup.cache_bytes_max as u64;
+        let cleaner = &mut self.measurements.cleaner;
+        cleaner.dirty_percent_max = self.cleaning.dirty_percent_max;
+        cleaner.overdue_max = self.cleaning.overdue_max;
+        cleaner.since_last_run = now.mono.since(self.cleaning.last_run);
+        cleaner.uncleanable = uncleanable;
         self.measurements.snapshot()
-    }
-
-    /// Bytes of batches in memory, for tests and the simulator.
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
     }
 
     /// The partition, for the simulator's invariants.

@@ -18,7 +18,7 @@ use crate::protocol::ErrorCode;
 use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
 
 use super::core::{Core, Slot};
-use super::message::{Effects, PeerMessage};
+use super::message::{Effects, PeerMessage, Progress};
 
 /// How many logs a core opens at a time: enough to keep the disk busy, few enough to bound the
 /// memory that recovery reads into.
@@ -35,6 +35,8 @@ pub(super) struct Lifecycle {
     opening: BTreeSet<Slot>,
     opened: usize,
     of: usize,
+    /// Bytes that logs which are open by now have scanned.
+    scanned_bytes: u64,
     started: bool,
     /// Images whose deletions are not durable yet, in order of version.
     applying: VecDeque<(u64, BTreeSet<Slot>)>,
@@ -43,9 +45,37 @@ pub(super) struct Lifecycle {
     stopped: bool,
 }
 
+/// The settings of the topic that was resolved last, in one image: a topic's partitions come one
+/// after the other, and resolving walks every layer of every config.
+#[derive(Default)]
+struct Resolved(Option<(TopicId, TopicSettings)>);
+
+impl Resolved {
+    fn of(&mut self, core: &Core, topic: &Topic) -> &TopicSettings {
+        if self.0.as_ref().is_none_or(|(id, _)| *id != topic.id) {
+            self.0 = None;
+        }
+        let (_, settings) = self
+            .0
+            .get_or_insert_with(|| (topic.id, core.topic_settings(topic)));
+        settings
+    }
+}
+
 impl Lifecycle {
-    pub(super) fn progress(&self) -> (usize, usize) {
-        (self.opened, self.of)
+    /// How far the start has come, but for the logs that are being opened.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            opened: self.opened,
+            of: self.of,
+            scanned_bytes: self.scanned_bytes,
+            scan_bytes: self.scanned_bytes,
+        }
+    }
+
+    /// The logs that are being opened.
+    pub(super) fn opening(&self) -> impl Iterator<Item = Slot> {
+        self.opening.iter().copied()
     }
 }
 
@@ -69,10 +99,11 @@ impl Core {
         self.coordinators.set_settings(&self.settings.groups);
         let mut deleting = BTreeSet::new();
         match directories {
-            Some(directories) => self.start(&directories, effects),
+            Some(directories) => self.start(now, &directories, effects),
             None => {
+                let mut resolved = Resolved::default();
                 for record in records {
-                    self.take_record(now, record, &mut deleting, effects);
+                    self.take_record(now, record, &mut resolved, &mut deleting, effects);
                 }
             }
         }
@@ -86,6 +117,7 @@ impl Core {
         &mut self,
         now: Now,
         record: &Record,
+        resolved: &mut Resolved,
         deleting: &mut BTreeSet<Slot>,
         effects: &mut Effects,
     ) {
@@ -95,7 +127,7 @@ impl Core {
                     topic: partition.topic,
                     partition: partition.partition,
                 };
-                self.create(id);
+                self.create(id, resolved);
             }
             Record::RemoveTopic { id } => {
                 for slot in self.slots_of(*id) {
@@ -131,7 +163,7 @@ impl Core {
 
     /// The first image: what this core owns is opened where it has a directory, and made where it
     /// has none (a partition gets its directory with its first record).
-    fn start(&mut self, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
+    fn start(&mut self, now: Now, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
         let image = self.image.clone();
         for topic in image.topics() {
             let settings = self.topic_settings(topic);
@@ -159,21 +191,21 @@ impl Core {
             }
         }
         self.open_more(effects);
-        self.report_progress(effects);
+        self.report_progress(now, effects);
     }
 
     fn owns(&self, id: TopicPartition) -> bool {
         Image::owner(id.topic, id.partition, self.setup.cores) == self.setup.core
     }
 
-    fn create(&mut self, id: TopicPartition) {
+    fn create(&mut self, id: TopicPartition, resolved: &mut Resolved) {
         if !self.owns(id) || self.slot(id).is_some() {
             return;
         }
         let image = self.image.clone();
         if let Some(topic) = image.topic_by_id(id.topic) {
-            let settings = self.topic_settings(topic);
-            self.insert_new(topic, id, &settings);
+            let settings = resolved.of(self, topic);
+            self.insert_new(topic, id, settings);
         }
     }
 
@@ -202,6 +234,7 @@ impl Core {
     }
 
     fn open_more(&mut self, effects: &mut Effects) {
+        let mut resolved = Resolved::default();
         while self.lifecycle.opening.len() < OPENING_MAX
             && let Some((id, directory)) = self.lifecycle.to_open.pop_front()
         {
@@ -211,7 +244,7 @@ impl Core {
                 self.lifecycle.opened += 1;
                 continue;
             };
-            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            let settings = self.partition_settings(id, resolved.of(self, topic));
             let slot = self.partitions.next_slot();
             let log = Log::open(
                 directory,
@@ -233,28 +266,36 @@ impl Core {
     }
 
     /// A log is open, or will never be.
-    pub(super) fn opened(&mut self, slot: Slot, _clean: bool, effects: &mut Effects) {
+    pub(super) fn opened(&mut self, now: Now, slot: Slot, scanned: u64, effects: &mut Effects) {
         if self.lifecycle.opening.remove(&slot) {
             self.lifecycle.opened += 1;
+            self.lifecycle.scanned_bytes += scanned;
             self.open_more(effects);
-            self.report_progress(effects);
+            self.report_progress(now, effects);
         }
     }
 
-    fn report_progress(&mut self, effects: &mut Effects) {
+    fn report_progress(&mut self, now: Now, effects: &mut Effects) {
         let lifecycle = &mut self.lifecycle;
         if lifecycle.opened == lifecycle.of && !lifecycle.started {
             lifecycle.started = true;
             effects.ready = true;
+            self.look_at_checkpoints(now);
         }
     }
 
-    pub(super) fn fenced(&mut self, slot: Slot, fault: log::Fault, effects: &mut Effects) {
+    pub(super) fn fenced(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        fault: log::Fault,
+        effects: &mut Effects,
+    ) {
         self.fail_deletions(slot, Refusal::Fenced, effects);
         effects
             .faults
             .push((self.partitions.get(slot).map(Partition::id), fault));
-        self.opened(slot, false, effects);
+        self.opened(now, slot, 0, effects);
         self.closed(slot, effects);
         // A log that cannot even be deleted: its directory is found and removed at the next start.
         self.settle_deletion(slot, effects);
@@ -269,7 +310,7 @@ impl Core {
         self.unseat(slot, ErrorCode::NotCoordinator, effects);
         self.fail_deletions(slot, Refusal::NotLeader, effects);
         self.partition_events(now, slot, &mut events, effects);
-        self.opened(slot, false, effects);
+        self.opened(now, slot, 0, effects);
     }
 
     /// A deleted partition's files are out of the way for good.
@@ -299,6 +340,7 @@ impl Core {
     }
 
     fn reconfigure(&mut self, slots: Vec<Slot>) {
+        let mut resolved = Resolved::default();
         let image = self.image.clone();
         for slot in slots {
             let Some(id) = self.partitions.get(slot).map(Partition::id) else {
@@ -307,7 +349,7 @@ impl Core {
             let Some(topic) = image.topic_by_id(id.topic) else {
                 continue;
             };
-            let settings = self.partition_settings(id, &self.topic_settings(topic));
+            let settings = self.partition_settings(id, resolved.of(self, topic));
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.set_settings(settings);
             }
@@ -329,10 +371,15 @@ impl Core {
             }
             _ => 0,
         };
+        // What is never rolled is never compacted (apache/kafka `LogConfig.maxSegmentMs`).
+        let segment_ms = match topic.cleanup_policy.compact && topic.max_compaction_lag_ms > 0 {
+            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+            false => topic.segment_ms,
+        };
         Settings {
             log: log::Options {
                 segment_bytes: topic.segment_bytes,
-                segment_ms: topic.segment_ms,
+                segment_ms,
                 segment_jitter_ms: jitter,
                 index_interval_bytes: topic.index_interval_bytes,
                 flush_messages: topic.flush_messages,
@@ -340,6 +387,11 @@ impl Core {
                 retention_ms: topic.retention_ms,
                 retention_bytes: topic.retention_bytes,
                 file_delete_delay_ms: topic.file_delete_delay_ms,
+                compact: topic.cleanup_policy.compact,
+                dirty_ratio_min: topic.min_cleanable_dirty_ratio,
+                compaction_lag_min_ms: topic.min_compaction_lag_ms,
+                compaction_lag_max_ms: topic.max_compaction_lag_ms,
+                delete_retention_ms: topic.delete_retention_ms,
                 ..log::Options::default()
             },
             rules: Rules {

@@ -11,7 +11,7 @@ use crate::base::{
 };
 use crate::cluster::{Image, Record};
 use crate::group;
-use crate::log::{Fault, Slice};
+use crate::log::{Abandoned, Compacted, Fault, Slice};
 use crate::obs::CoreSnapshot;
 use crate::partition::Refusal;
 use crate::protocol::ErrorCode;
@@ -23,6 +23,19 @@ pub struct Ticket {
     pub core: CoreId,
     /// Its own number for the question.
     pub number: u64,
+}
+
+/// How far a core's start has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Partitions that are open, or were found offline.
+    pub opened: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Bytes that recovery has scanned.
+    pub scanned_bytes: u64,
+    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    pub scan_bytes: u64,
 }
 
 /// Something that happens to a core.
@@ -314,6 +327,8 @@ pub struct Effects {
     pub peers: Vec<(CoreId, PeerMessage)>,
     /// Logs that were fenced, for the operator. `None`: the metadata log.
     pub faults: Vec<(Option<TopicPartition>, Fault)>,
+    /// Rounds of compaction that are over, for the operator.
+    pub compactions: Vec<(TopicPartition, Result<Compacted, Abandoned>)>,
     /// This core has opened all its partitions. Set once.
     pub ready: bool,
     /// Everything is closed. Set once, after [`Event::Stop`].

@@ -4,12 +4,15 @@
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
 mod appends;
+mod checkpoints;
+mod cleaning;
 mod coordinator_load;
 mod coordinators;
 mod core;
 mod lifecycle;
 mod message;
 mod metadata;
+mod overview;
 mod producer_ids;
 mod reads;
 mod records_deletion;
@@ -22,7 +25,8 @@ pub use self::core::{Core, Setup};
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
-    OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, ReadQuery,
-    ReadRequest, ReadResult, Reply, Request, Ticket,
+    OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, Progress,
+    ReadQuery, ReadRequest, ReadResult, Reply, Request, Ticket,
 };
 pub use metadata::METADATA_DIRECTORY;
+pub use overview::{Committed, FoundGroup, GroupPage, LogEnds};

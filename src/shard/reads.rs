@@ -363,6 +363,10 @@ fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, R
         return Err(Refusal::NotLeader);
     }
     partition.check_epoch(query.current_leader_epoch)?;
+    if !partition.is_ready() && !matches!(query.spec, OffsetSpec::Earliest) {
+        // It could not be opened: where it ends is not known.
+        return Err(Refusal::Fenced);
+    }
     let at = |offset: Offset, leader_epoch| FoundOffset {
         offset,
         timestamp: -1,

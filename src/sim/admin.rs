@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::base::{CoreId, LeaderEpoch, Offset, TopicId, TopicPartition};
-use crate::cluster::controller::{MorePartitions, NewTopic, TopicKey};
-use crate::cluster::{ControlReply, ControlRequest};
+use crate::cluster::controller::{
+    ConfigChange, ConfigOperation, MorePartitions, NewTopic, TopicKey,
+};
+use crate::cluster::{ControlReply, ControlRequest, Resource};
 use crate::partition::Refusal;
 use crate::shard::{FoundOffset, OffsetQuery, OffsetSpec, Reply, Request};
 
-use super::world::{Happening, World};
+use super::compacted;
+use super::invariants::SEGMENT_BYTES_MAX;
+use super::world::{Happening, RETENTION_MS_MAX, World};
 
 /// Names of topics; few, so that they are used again.
 const NAMES: [&str; 3] = ["orders", "a.b", "x-1"];
@@ -22,6 +26,11 @@ enum Asked {
         count: usize,
     },
     Delete,
+    Configure {
+        topic: TopicId,
+        /// The number of a change of `flush.messages`, and whether it becomes 1.
+        flush: Option<(u64, bool)>,
+    },
     DeleteRecords {
         partition: TopicPartition,
     },
@@ -97,7 +106,8 @@ impl Admin {
                     request,
                 );
             }
-            (Some(_), 2..5) => self.delete_records(world),
+            (Some(_), 2..4) => self.delete_records(world),
+            (Some(topic), 4..7) => self.configure(world, topic.id, name),
             (Some(_), _) => self.look_up(world),
         }
     }
@@ -107,13 +117,28 @@ impl Admin {
         let mut set = |name: &str, value: u64| {
             configs.push((name.to_owned(), Some(value.to_string())));
         };
-        if world.prng.one_in(3) {
+        if world.prng.one_in(3) && !world.plan.strict {
             set("flush.messages", 5 + world.prng.below(1000));
             set("flush.ms", world.prng.below(40));
         }
         if !world.prng.one_in(3) {
-            set("internal.segment.bytes", 4000 + world.prng.below(60_000));
+            set("internal.segment.bytes", segment_bytes(world));
         }
+        if world.prng.one_in(4) {
+            set("retention.ms", 1 + world.prng.below(RETENTION_MS_MAX));
+        }
+        if world.prng.one_in(4) {
+            set("retention.bytes", world.prng.below(60_000));
+        }
+        if world.prng.one_in(3) {
+            let compacted = compacted::topic_configs(&mut world.prng);
+            configs.retain(|(name, _)| name != "internal.segment.bytes");
+            let named = |(name, value): (&str, String)| (name.to_owned(), Some(value));
+            configs.extend(compacted.into_iter().map(named));
+        }
+        let mut set = |name: &str, value: u64| {
+            configs.push((name.to_owned(), Some(value.to_string())));
+        };
         set("index.interval.bytes", world.prng.below(4096));
         set("file.delete.delay.ms", world.prng.below(20));
         let request = ControlRequest::CreateTopics {
@@ -128,6 +153,46 @@ impl Admin {
             validate_only: false,
         };
         self.control(world, Asked::Create, request);
+    }
+
+    /// Changes one or two configs of a topic under load.
+    fn configure(&mut self, world: &mut World, topic: TopicId, name: &str) {
+        let mut operations = Vec::new();
+        let mut flush = None;
+        for _ in 0..1 + world.prng.below(2) {
+            let (config, value) = match world.prng.below(7) {
+                0 => ("retention.ms", 1 + world.prng.below(RETENTION_MS_MAX)),
+                1 => ("retention.bytes", world.prng.below(60_000)),
+                2 => ("internal.segment.bytes", segment_bytes(world)),
+                3 => ("segment.ms", 1 + world.prng.below(40)),
+                4 => ("index.interval.bytes", world.prng.below(4096)),
+                5 => ("file.delete.delay.ms", world.prng.below(20)),
+                _ if world.plan.strict => ("flush.ms", world.prng.below(40)),
+                _ => {
+                    let messages = [1, 5 + world.prng.below(1000)][world.prng.below(2) as usize];
+                    flush = Some((world.model.flush_asked(topic), messages == 1));
+                    ("flush.messages", messages)
+                }
+            };
+            let is_retention = config.starts_with("retention");
+            let operation = if is_retention && world.prng.one_in(3) {
+                ConfigOperation::Delete
+            } else {
+                ConfigOperation::Set(Some(value.to_string()))
+            };
+            operations.retain(|(other, _)| other != config);
+            operations.push((config.to_owned(), operation));
+        }
+        let change = ConfigChange {
+            resource: Ok(Resource::Topic(name.to_owned())),
+            replace: false,
+            operations,
+        };
+        let request = ControlRequest::AlterConfigs {
+            changes: vec![change],
+            validate_only: false,
+        };
+        self.control(world, Asked::Configure { topic, flush }, request);
     }
 
     fn control(&mut self, world: &mut World, asked: Asked, request: ControlRequest) {
@@ -210,7 +275,22 @@ impl Admin {
                 }
                 Ok(())
             }
-            (Asked::Create | Asked::Grow { .. } | Asked::Delete, Reply::Control(_)) => Ok(()),
+            (
+                Asked::Configure { topic, flush },
+                Reply::Control(ControlReply::AlterConfigs(results)),
+            ) => {
+                if results.iter().all(Result::is_ok) {
+                    world.model.config_changes += 1;
+                    if let Some((number, strict)) = flush {
+                        world.model.flush_changed(topic, number, strict);
+                    }
+                }
+                Ok(())
+            }
+            (
+                Asked::Create | Asked::Grow { .. } | Asked::Delete | Asked::Configure { .. },
+                Reply::Control(_),
+            ) => Ok(()),
             (Asked::DeleteRecords { partition }, Reply::DeleteRecords(results)) => {
                 if let [Ok(start)] = results.as_slice() {
                     world.model.start_promised(partition, *start);
@@ -234,6 +314,10 @@ impl Admin {
     }
 }
 
+fn segment_bytes(world: &mut World) -> u64 {
+    4100 + world.prng.below(SEGMENT_BYTES_MAX as u64 - 4100)
+}
+
 fn check(
     world: &mut World,
     partition: TopicPartition,
@@ -241,16 +325,19 @@ fn check(
     known: Offset,
     found: FoundOffset,
 ) -> Result<(), String> {
+    let whole = world.model.compacted.retention(partition).is_none();
     let history = world.model.history(partition);
     let offset = found.offset;
     let result = match spec {
         OffsetSpec::Latest if offset < known => Err(format!("latest is {offset} below {known}")),
-        OffsetSpec::AtOrAfter(wanted) => {
+        // Of a compacted log, what was read once may be gone.
+        OffsetSpec::AtOrAfter(wanted) if whole => {
             let found = (offset.0 >= 0).then_some(offset);
             history.check_timestamp(wanted, known, found)
         }
         OffsetSpec::Earliest
         | OffsetSpec::Latest
+        | OffsetSpec::AtOrAfter(_)
         | OffsetSpec::MaxTimestamp
         | OffsetSpec::LatestTiered => Ok(()),
     };

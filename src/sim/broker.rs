@@ -54,6 +54,7 @@ impl World {
     pub(super) fn start_broker(&mut self, cores: u16, pool: &Pool) -> Result<(), String> {
         self.broker = Broker::default();
         let now = self.now();
+        let static_configs = Arc::new(self.static_configs());
         for core in 0..cores {
             let setup = Setup {
                 core: CoreId(core),
@@ -62,7 +63,7 @@ impl World {
                 disks: self.plan.disks,
                 pool: pool.clone(),
                 cache_bytes_max: self.cache_bytes_max,
-                static_configs: Arc::new(StaticConfigs::new()),
+                static_configs: static_configs.clone(),
                 registration: registration(&mut self.prng),
                 seed: self.prng.next_u64(),
             };
@@ -81,6 +82,23 @@ impl World {
             self.after_step(index)?;
         }
         Ok(())
+    }
+
+    /// What the broker's own configs say: housekeeping often enough for a life of milliseconds.
+    fn static_configs(&self) -> StaticConfigs {
+        let often = self.plan.housekeeping_ms;
+        let mut configs = vec![
+            ("log.retention.check.interval.ms", often),
+            ("producer.id.expiration.check.interval.ms", often),
+            // Often, so that the cleaner gets its turn in a short run.
+            ("log.cleaner.backoff.ms", 1 + self.plan.seed % 8),
+        ];
+        let expiration = self.plan.producer_expiration_ms;
+        configs.extend(expiration.map(|ms| ("producer.id.expiration.ms", ms)));
+        configs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .collect()
     }
 
     /// Both clocks.
@@ -180,6 +198,8 @@ impl World {
             let after = self.disk_ns();
             self.later(after, Happening::Disk(number));
         }
+        let rounds = effects.compactions.iter();
+        self.model.compacted.rounds += rounds.filter(|(_, done)| done.is_ok()).count() as u64;
         for (ticket, reply) in effects.replies {
             self.reply(from, ticket, reply);
         }

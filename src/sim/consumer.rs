@@ -1,15 +1,16 @@
 //! A consumer: reads a partition from somewhere on, long polling, and holds every record against
 //! what is known. The auditor reads everything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{CoreId, LeaderEpoch, Offset, TopicPartition};
+use crate::base::{CoreId, FilePath, LeaderEpoch, Offset, TopicPartition};
 use crate::log::Slice;
 use crate::partition::Refusal;
 use crate::record::{Batches, Scratch};
 use crate::shard::{Event, ReadQuery, ReadRequest, ReadResult, Reply, Request};
 
 use super::broker::Answer;
+use super::files::Inode;
 use super::world::{Happening, World};
 
 /// The most that one of our batches unpacks to.
@@ -31,6 +32,8 @@ pub(super) struct Consumer {
     home: CoreId,
     at: Option<(TopicPartition, Offset)>,
     asked: Option<Asked>,
+    /// What else is read with the same request, only to be checked.
+    beside: Vec<Asked>,
     /// For the auditor: what is still to be read, each up to its high watermark.
     audit: Option<VecDeque<TopicPartition>>,
 }
@@ -42,6 +45,7 @@ impl Consumer {
             home: CoreId(0),
             at: None,
             asked: None,
+            beside: Vec::new(),
             audit: None,
         }
     }
@@ -61,6 +65,7 @@ impl Consumer {
     pub(super) fn restarted(&mut self, home: CoreId) {
         self.home = home;
         self.asked = None;
+        self.beside.clear();
         self.at = None;
     }
 
@@ -70,6 +75,7 @@ impl Consumer {
                 let next = wanted.front().copied();
                 if self.at.is_none_or(|(partition, _)| Some(partition) != next) {
                     self.at = next.map(|partition| (partition, Offset(0)));
+                    next.inspect(|id| world.model.compacted.audit(*id));
                 }
             } else if self.at.is_none() || world.prng.one_in(15) {
                 let partition = world.some_partition(self.home);
@@ -92,23 +98,29 @@ impl Consumer {
             return;
         };
         let known = world.model.history(partition).end();
-        self.asked = Some(Asked {
+        let asked = Asked {
             partition,
             from: offset,
             known,
-        });
+        };
+        self.asked = Some(asked);
         let auditing = self.audit.is_some();
         let now = world.now().mono;
         let max_bytes = if world.prng.one_in(3) { 1 << 20 } else { 500 };
-        let query = ReadQuery {
-            partition,
-            offset,
+        self.beside = if auditing {
+            Vec::new()
+        } else {
+            self.more(world, partition)
+        };
+        let query = |asked: &Asked| ReadQuery {
+            partition: asked.partition,
+            offset: asked.from,
             max_bytes,
             current_leader_epoch: LeaderEpoch(-1),
             last_fetched_epoch: LeaderEpoch(-1),
         };
         let request = ReadRequest {
-            partitions: vec![query],
+            partitions: [asked].iter().chain(&self.beside).map(query).collect(),
             max_bytes,
             min_bytes: if auditing {
                 0
@@ -123,6 +135,28 @@ impl Consumer {
         if !auditing && world.prng.one_in(8) {
             world.mail(self.home, to, Happening::Event(to, Event::Cancel(ticket)));
         }
+    }
+
+    /// Some more partitions of the same core, each from somewhere.
+    fn more(&self, world: &mut World, first: TopicPartition) -> Vec<Asked> {
+        let mut more: Vec<Asked> = Vec::new();
+        for _ in 0..world.prng.below(4) {
+            let Some(partition) = world.some_partition(self.home) else {
+                continue;
+            };
+            let taken = more.iter().any(|asked| asked.partition == partition);
+            if taken || partition == first || world.owner(partition) != world.owner(first) {
+                continue;
+            }
+            let known = world.model.history(partition).end();
+            let from = Offset(world.prng.below(known.0 as u64 + 1) as i64);
+            more.push(Asked {
+                partition,
+                from,
+                known,
+            });
+        }
+        more
     }
 
     pub(super) fn answered(
@@ -141,30 +175,27 @@ impl Consumer {
         else {
             return Err(format!("a consumer was answered with {:?}", answer.reply));
         };
-        let [result] = results.as_slice() else {
+        let beside = std::mem::take(&mut self.beside);
+        let Some((result, others)) = results
+            .split_first()
+            .filter(|(_, others)| others.len() == beside.len())
+        else {
             return Err(format!(
-                "one partition was asked for, {} answered",
+                "{} partitions were asked for, {} answered",
+                beside.len() + 1,
                 results.len()
             ));
         };
+        for (asked, result) in beside.into_iter().zip(others) {
+            check_beside(world, asked, result, &files)?;
+        }
         match &result.slices {
             Err(refusal) => self.refused(asked, refusal, result),
-            Ok(slices) => {
-                let mut bytes = Vec::with_capacity(result.size);
-                for slice in slices {
-                    match slice {
-                        Slice::Memory(part) => bytes.extend_from_slice(part),
-                        Slice::File { file, at, len } => match files.get(file).copied().flatten() {
-                            Some(inode) => {
-                                bytes.extend(world.disk.content(inode).read(*at, *len));
-                            }
-                            // The host refuses the read then; the client asks again.
-                            None => return Ok(()),
-                        },
-                    }
-                }
-                self.take(world, asked, &bytes, result)
-            }
+            Ok(slices) => match bytes_of(world, slices, &files) {
+                Some(bytes) => self.take(world, asked, &bytes, result),
+                // The host refuses the read then; the client asks again.
+                None => Ok(()),
+            },
         }
     }
 
@@ -226,12 +257,56 @@ impl Consumer {
             && next >= result.high_watermark
         {
             wanted.pop_front();
+            let range = (result.log_start_offset, result.high_watermark);
+            world.model.check_compacted(partition, range)?;
         } else if bytes.is_empty() && self.audit.is_some() && from < result.high_watermark {
             return Err(format!(
                 "{partition:?}: nothing at {from}, below the high watermark"
             ));
         }
         Ok(())
+    }
+}
+
+/// What the slices hold; none if a file could not be opened.
+fn bytes_of(
+    world: &World,
+    slices: &[Slice],
+    files: &BTreeMap<FilePath, Option<Inode>>,
+) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for slice in slices {
+        match slice {
+            Slice::Memory(part) => bytes.extend_from_slice(part),
+            Slice::File { file, at, len, .. } => {
+                let inode = files.get(file).copied().flatten()?;
+                bytes.extend(world.disk.content(inode).read(*at, *len));
+            }
+        }
+    }
+    Some(bytes)
+}
+
+/// Checks one partition of a read that asked for more than one.
+fn check_beside(
+    world: &mut World,
+    asked: Asked,
+    result: &ReadResult,
+    files: &BTreeMap<FilePath, Option<Inode>>,
+) -> Result<(), String> {
+    match &result.slices {
+        Ok(slices) => match bytes_of(world, slices, files) {
+            Some(bytes) => check(world, asked, &bytes, result.high_watermark).map(|_| ()),
+            None => Ok(()),
+        },
+        Err(Refusal::OffsetOutOfRange { start, end, .. }) => {
+            match (*start..=*end).contains(&asked.from) {
+                true => Err(format!("{asked:?} is refused, but {start} to {end} is not")),
+                false => Ok(()),
+            }
+        }
+        Err(Refusal::NotLeader | Refusal::Fenced) => Ok(()),
+        Err(other) => Err(format!("a read was refused: {other:?}")),
     }
 }
 
@@ -242,6 +317,7 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
     } = asked;
     let mut next = from;
     let mut scratch = Scratch::new();
+    let gaps = world.model.compacted.retention(partition).is_some();
     for (index, batch) in Batches::new(bytes).enumerate() {
         let wrong = |why: &dyn std::fmt::Display| {
             format!("{partition:?} from {from}, batch {index}: {why}")
@@ -253,7 +329,7 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
             header.base_offset <= next
         } else {
             header.base_offset == next
-        };
+        } || (gaps && header.base_offset > next);
         if !begins_right || header.last_offset() < next {
             return Err(wrong(&format!(
                 "{} to {}",
@@ -272,7 +348,11 @@ fn check(world: &mut World, asked: Asked, bytes: &[u8], end: Offset) -> Result<O
             .map_err(|why| wrong(&why))?;
         for record in records {
             let record = record.map_err(|why| wrong(&why))?;
-            let number = record.value.and_then(|value| value.first_chunk::<8>());
+            let marked = record.headers.clone().find_map(|(_, value)| value);
+            let number = record
+                .value
+                .or(marked)
+                .and_then(|value| value.first_chunk::<8>());
             let number = number.ok_or_else(|| wrong(&"a record without a number"))?;
             let number = u64::from_be_bytes(*number);
             world

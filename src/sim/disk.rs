@@ -108,14 +108,21 @@ impl Disk {
         self.harmed.insert(directory);
         let fault = fault(file, verb, FaultKind::Io(EIO));
         if let DiskOp::Write { file, at, data, .. } = op {
-            self.write_partly(&file.clone(), *at, &data.clone());
+            self.write_partly(&file.clone(), *at, &data.clone(), false);
         }
         Some(fault)
     }
 
-    /// The first blocks of a write get as far as the kernel.
-    fn write_partly(&mut self, file: &FilePath, at: u64, data: &[u8]) {
-        let blocks = self.prng.below((data.len() / BLOCK) as u64 + 1) as usize;
+    /// The first blocks of a write, or all, get as far as the kernel. When the power goes, any of
+    /// them may be on the disk.
+    fn write_partly(&mut self, file: &FilePath, at: u64, data: &[u8], power: bool) {
+        let all = data.len() / BLOCK;
+        let some = self.prng.below(all as u64 + 1) as usize;
+        let blocks = if power && self.prng.one_in(2) {
+            all
+        } else {
+            some
+        };
         if let Some(inode) = self.files.create(file) {
             self.files.write(inode, at, &data[..blocks * BLOCK], false);
         }
@@ -144,9 +151,19 @@ impl Disk {
                 return Ok(DiskOutput::Data(Arc::new(Buf::copy_of(&bytes))));
             }
             DiskOp::Sync { file, .. } => self.files.file(&file).map(|inode| self.files.sync(inode)),
-            DiskOp::Allocate { file, size, .. } => {
+            DiskOp::Allocate {
+                file,
+                size,
+                zeros_from,
+                ..
+            } => {
                 let inode = self.files.create(&file);
-                inode.map(|inode| self.files.allocate(inode, size))
+                inode.map(|inode| {
+                    self.files.allocate(inode, size);
+                    let from = zeros_from.unwrap_or(size);
+                    let zeros = vec![0; size.saturating_sub(from) as usize];
+                    self.files.write(inode, from, &zeros, false);
+                })
             }
             DiskOp::Truncate { file, size, .. } => self
                 .files
@@ -197,7 +214,9 @@ impl Disk {
         while !flying.is_empty() {
             let place = self.prng.below(flying.len() as u64) as usize;
             match flying.swap_remove(place) {
-                DiskOp::Write { file, at, data, .. } => self.write_partly(&file, at, &data),
+                DiskOp::Write { file, at, data, .. } => {
+                    self.write_partly(&file, at, &data, power);
+                }
                 DiskOp::RemoveDirectory { directory, .. } => {
                     let whole = self.prng.one_in(2);
                     self.files
@@ -216,6 +235,21 @@ impl Disk {
             self.files.cut_power(&mut self.prng);
         }
         self.harmed.clear();
+    }
+
+    /// Some of the files that are derived from others come to harm. True if any did.
+    pub(super) fn damage_derived(&mut self) -> bool {
+        let derived = self
+            .files
+            .paths(|name| name == "checkpoint" || name.ends_with(".index"));
+        let mut any = false;
+        for file in derived {
+            if self.prng.one_in(3) {
+                self.files.garble(&file, &mut self.prng);
+                any = true;
+            }
+        }
+        any
     }
 
     /// The old contents, the new ones, or the old ones and half a temporary file.
@@ -255,6 +289,12 @@ fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {
     match op {
         DiskOp::Write { file, at, data, .. } => Some((file, *at..*at + data.len() as u64)),
+        DiskOp::Allocate {
+            file,
+            size,
+            zeros_from: Some(from),
+            ..
+        } => Some((file, *from..*size)),
         _ => None,
     }
 }

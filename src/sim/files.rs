@@ -144,6 +144,7 @@ struct Directory {
 pub(super) struct Files {
     files: BTreeMap<Inode, File>,
     directories: BTreeMap<Inode, Directory>,
+    disks: u16,
     next: u64,
 }
 
@@ -152,6 +153,7 @@ impl Files {
     pub(super) fn new(disks: u16) -> Files {
         let mut files = Files {
             next: u64::from(disks),
+            disks,
             ..Files::default()
         };
         for disk in 0..disks {
@@ -377,6 +379,49 @@ impl Files {
                 },
             });
         entries.collect()
+    }
+
+    /// The files one directory below the data directories whose names are `wanted`, in order.
+    pub(super) fn paths(&self, wanted: impl Fn(&str) -> bool) -> Vec<FilePath> {
+        let mut paths = Vec::new();
+        for disk in 0..self.disks {
+            let root = FilePath::new(disk, "");
+            for entry in self.list(&root).iter().filter(|entry| entry.is_directory) {
+                let directory = root.join(&entry.name);
+                let files = self.list(&directory);
+                let names = files.iter().map(|file| &file.name);
+                paths.extend(
+                    names
+                        .filter(|name| wanted(name))
+                        .map(|name| directory.join(name)),
+                );
+            }
+        }
+        paths
+    }
+
+    /// Takes a file away, cuts it, or changes a byte of it, as a failing disk does.
+    pub(super) fn garble(&mut self, path: &FilePath, prng: &mut Prng) {
+        let Some(inode) = self.file(path) else {
+            return;
+        };
+        let content = self.content(inode);
+        let mut bytes = content.read(0, content.size() as usize);
+        match prng.below(3) {
+            0 => {
+                self.remove(path);
+                self.sync_directory(&path.parent());
+                return;
+            }
+            1 => bytes.truncate(prng.below(bytes.len() as u64 + 1) as usize),
+            _ => {
+                let at = prng.below(bytes.len().max(1) as u64) as usize;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << prng.below(8);
+                }
+            }
+        }
+        self.replace(path, &bytes);
     }
 
     /// The names in a directory onto stable storage.

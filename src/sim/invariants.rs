@@ -12,6 +12,10 @@ use super::model::Model;
 /// Operations that a core may have in flight, and batches that it may keep, with this workload.
 pub(super) const DISK_OPERATIONS_MAX: usize = 2_000;
 
+/// The largest segments and batches of the workload, in bytes.
+pub(super) const SEGMENT_BYTES_MAX: i64 = 64_000;
+const BATCH_BYTES_MAX: i64 = 16_000;
+
 /// What was seen of each open partition since the last start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
@@ -28,6 +32,11 @@ impl Watch {
             match self.high_watermarks.insert(id, now) {
                 Some(before) => {
                     never_backwards(before, now).map_err(|why| format!("{id:?}: {why}"))?;
+                    if now.0 > before.0 {
+                        let retention = retention(core.image(), id);
+                        let size = partition.size_bytes();
+                        model.start_moved(id, (before.0, now.0), retention, size)?;
+                    }
                 }
                 None => {
                     let ends = (partition.log_start(), partition.log_end());
@@ -65,12 +74,52 @@ fn never_backwards(before: (Offset, Offset), now: (Offset, Offset)) -> Result<()
     }
 }
 
+/// A topic's config, if it is set.
+fn config(image: &Image, id: TopicPartition, name: &str) -> Option<i64> {
+    let topic = image.topic_by_id(id.topic)?.name.to_string();
+    let value = image.configs(&Resource::Topic(topic))?.get(name)?;
+    value.parse().ok()
+}
+
 fn is_relaxed(image: &Image, id: TopicPartition) -> bool {
-    let name = image
-        .topic_by_id(id.topic)
-        .map(|topic| topic.name.to_string());
-    let configs = name.and_then(|name| image.configs(&Resource::Topic(name)));
-    configs
-        .and_then(|configs| configs.get("flush.messages"))
-        .is_some_and(|value| value != "1")
+    config(image, id, "flush.messages").is_some_and(|value| value != 1)
+}
+
+/// `retention.ms` and `retention.bytes`, both endless unless set: no run lasts for seven days.
+fn retention(image: &Image, id: TopicPartition) -> (i64, i64) {
+    let set = |name| config(image, id, name).unwrap_or(-1);
+    (set("retention.ms"), set("retention.bytes"))
+}
+
+/// What is looked after now and then has been: expired records and producers are gone, logs are
+/// as small as they should be. `housekept_ms`: for how long nothing else has happened.
+pub(super) fn housekept(core: &Core, model: &Model, housekept_ms: i64) -> Result<(), String> {
+    for partition in core.partitions() {
+        let id = partition.id();
+        let (retention_ms, retention_bytes) = retention(core.image(), id);
+        let silent_ms = model.newest_made(id).map(|made| model.now_ms - made);
+        let kept = partition.high_watermark().0 - partition.log_start().0;
+        let limit = retention_ms.saturating_add(housekept_ms);
+        if retention_ms >= 0 && kept > 0 && silent_ms.is_some_and(|silent| silent > limit) {
+            return Err(format!(
+                "{id:?} keeps {kept} records, the newest {silent_ms:?} ms old, of {retention_ms} ms"
+            ));
+        }
+        let segment = config(core.image(), id, "internal.segment.bytes");
+        let size = partition.size_bytes() as i64;
+        if let Some(segment) = segment
+            && retention_bytes >= 0
+            && size > retention_bytes + segment.max(SEGMENT_BYTES_MAX) + BATCH_BYTES_MAX
+        {
+            return Err(format!(
+                "{id:?} is {size} bytes large: {retention_bytes} wanted, segments of {segment}"
+            ));
+        }
+        let remembered = partition.producers().len();
+        let limit = model.producer_expiration_ms.saturating_add(housekept_ms);
+        if remembered > 0 && silent_ms.is_some_and(|silent| silent > limit) {
+            return Err(format!("{id:?} still remembers {remembered} producers"));
+        }
+    }
+    Ok(())
 }

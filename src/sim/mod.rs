@@ -10,13 +10,15 @@
 //! | `plan` | what a seed means: how long, which crashes, which faults, which topics |
 //! | `files`, `disk` | a file tree that forgets and tears; operations in flight, faults |
 //! | `world`, `broker` | the heap of events, crashes, the end; the cores and the mesh between them |
-//! | `producer`, `consumer`, `admin` | the workload |
+//! | `producer`, `batcher`, `consumer`, `admin` | the workload |
 //! | `model` | what clients were promised and what they have seen |
 //! | `invariants` | what must hold after every step |
 //! | `trace` | the last events, and the hash over all of them |
 
 mod admin;
+mod batcher;
 mod broker;
+mod compacted;
 mod consumer;
 mod disk;
 mod files;
@@ -62,6 +64,12 @@ pub struct Report {
     pub read_records: u64,
     /// Acknowledged records of relaxed topics that power cuts took.
     pub relaxed_records_lost: u64,
+    /// Times that retention moved the start of a log.
+    pub retained: u64,
+    /// Changes of topic configs that were answered.
+    pub config_changes: u64,
+    /// Rounds of compaction that came to their end.
+    pub compactions: u64,
     /// A hash over every event: the same seed gives the same.
     pub hash: u64,
 }
@@ -71,7 +79,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "seed {}: {} events, {} power cuts, {} kills, {} clean stops, {} disk errors, \
-             {} records acked, {} read, {} lost by relaxed topics, hash {:016x}",
+             {} records acked, {} read, {} lost by relaxed topics, {} starts moved by retention, \
+             {} config changes, {} compactions, hash {:016x}",
             self.seed,
             self.events,
             self.power_cuts,
@@ -81,6 +90,9 @@ impl fmt::Display for Report {
             self.acked_records,
             self.read_records,
             self.relaxed_records_lost,
+            self.retained,
+            self.config_changes,
+            self.compactions,
             self.hash
         )
     }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Offset, ProducerId, TopicId, TopicPartition};
 
+use super::compacted::Compacted;
+
 /// The number of a record, unique in its run: what its value says.
 pub(super) type RecordNumber = u64;
 
@@ -25,10 +27,14 @@ pub(super) struct History {
     /// The largest log start that a DeleteRecords was answered with, and that was asked for.
     start_promised: i64,
     start_asked: i64,
+    /// The largest log start that retention has moved it to.
+    start_retained: i64,
     /// There was a power cut since it was last open.
     power_cut: bool,
     /// What the log said was on stable storage.
     durable_claimed: i64,
+    /// The end of what was acknowledged while `flush.messages` was surely 1.
+    strict_end: i64,
     /// How often a power cut took acknowledged records.
     pub(super) losses: u32,
 }
@@ -43,8 +49,9 @@ impl History {
         )
     }
 
-    /// Takes the fact that `record` is committed at `offset`.
-    fn learn(&mut self, offset: i64, record: RecordNumber) -> Result<(), String> {
+    /// Takes the fact that `record` is committed at `offset`. It may be there twice if its producer
+    /// may have been `forgotten` before it tried again.
+    fn learn(&mut self, offset: i64, record: RecordNumber, forgotten: bool) -> Result<(), String> {
         let fact = Committed {
             record,
             timestamp: None,
@@ -57,7 +64,7 @@ impl History {
             ));
         }
         match *self.places.entry(record).or_insert(offset) {
-            place if place == offset => Ok(()),
+            place if place == offset || forgotten => Ok(()),
             place => Err(format!(
                 "record {record} is at offset {offset} and at {place}"
             )),
@@ -67,10 +74,11 @@ impl History {
     /// The partition was opened after a crash; says how many committed records are gone for good
     /// reason, or what is missing without one.
     fn opened(&mut self, start: Offset, end: Offset) -> Result<u64, String> {
-        if start.0 < self.start_promised || start.0 > self.start_asked {
+        if start.0 < self.start_promised || start.0 > self.start_asked.max(self.start_retained) {
             let (promised, asked) = (self.start_promised, self.start_asked);
+            let retained = self.start_retained;
             return Err(format!(
-                "the log starts at {start}: promised {promised}, asked {asked}"
+                "the log starts at {start}: promised {promised}, asked {asked}, retained {retained}"
             ));
         }
         let power_cut = std::mem::take(&mut self.power_cut);
@@ -83,8 +91,8 @@ impl History {
                 "the log ends at {end}, but offset {known} was reached"
             ));
         }
-        if end.0 < self.durable_claimed {
-            let claimed = self.durable_claimed;
+        if end.0 < self.durable_claimed.max(self.strict_end) {
+            let claimed = self.durable_claimed.max(self.strict_end);
             return Err(format!(
                 "the log ends at {end}, but was durable up to {claimed}"
             ));
@@ -105,7 +113,8 @@ impl History {
         known: Offset,
         found: Option<Offset>,
     ) -> Result<(), String> {
-        let reads = self.committed.range(self.start_asked.min(known.0)..known.0);
+        let start = self.start_asked.max(self.start_retained);
+        let reads = self.committed.range(start.min(known.0)..known.0);
         let fits = |fact: &Committed| fact.timestamp.is_some_and(|at| at >= wanted);
         let first = reads
             .filter(|(_, fact)| fits(fact))
@@ -125,10 +134,18 @@ impl History {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     histories: BTreeMap<TopicPartition, History>,
-    /// For which partition each record was made.
-    sent: BTreeMap<RecordNumber, TopicPartition>,
+    /// For which partition each record was made, and when (wall clock, milliseconds).
+    sent: BTreeMap<RecordNumber, (TopicPartition, i64)>,
+    /// The wall clock in milliseconds.
+    pub(super) now_ms: i64,
+    /// How long a silent producer must be remembered, in milliseconds.
+    pub(super) producer_expiration_ms: i64,
+    /// Topics whose `flush.messages` was changed: how often, and whether it is surely 1 now.
+    flushes: BTreeMap<TopicId, (u64, bool)>,
     next_record: RecordNumber,
     producer_ids: BTreeSet<ProducerId>,
+    /// Records of compacted topics.
+    pub(super) compacted: Compacted,
     /// Topics whose creation was answered, and how many partitions they have at least.
     exist: BTreeMap<TopicId, usize>,
     /// Topics whose deletion was asked for.
@@ -138,6 +155,8 @@ pub(super) struct Model {
     pub(super) acked_records: u64,
     pub(super) read_records: u64,
     pub(super) lost_records: u64,
+    pub(super) retained: u64,
+    pub(super) config_changes: u64,
 }
 
 impl Model {
@@ -146,31 +165,123 @@ impl Model {
         self.histories.entry(id).or_default()
     }
 
+    /// How often a power cut took acknowledged records of a partition.
+    pub(super) fn losses(&self, id: TopicPartition) -> u32 {
+        self.histories.get(&id).map_or(0, |history| history.losses)
+    }
+
     /// Numbers for `count` new records of a partition.
     pub(super) fn new_records(&mut self, id: TopicPartition, count: u64) -> RecordNumber {
         let first = self.next_record;
         self.next_record += count;
         for record in first..first + count {
-            self.sent.insert(record, id);
+            self.sent.insert(record, (id, self.now_ms));
         }
         first
     }
 
-    /// A batch was acknowledged.
+    /// True if the producer of this record may have been forgotten since: it was silent at most
+    /// since it made the record.
+    fn may_be_forgotten(&self, record: RecordNumber) -> bool {
+        let made = self.sent.get(&record).map_or(self.now_ms, |(_, at)| *at);
+        self.now_ms - made >= self.producer_expiration_ms
+    }
+
+    /// A batch was acknowledged. `strict`: what [`Model::strict`] said when it was sent.
     pub(super) fn acked(
         &mut self,
         id: TopicPartition,
         base: Offset,
-        first: RecordNumber,
-        count: u64,
+        (first, count): (RecordNumber, u64),
+        strict: Option<u64>,
     ) -> Result<(), String> {
         self.acked_records += count;
+        let forgotten = self.may_be_forgotten(first);
+        let surely = strict.is_some() && strict == self.strict(id.topic);
         let history = self.histories.entry(id).or_default();
         for index in 0..count {
-            let learnt = history.learn(base.0 + index as i64, first + index);
+            let learnt = history.learn(base.0 + index as i64, first + index, forgotten);
             learnt.map_err(|why| format!("acknowledged in {id:?}: {why}"))?;
         }
+        if surely {
+            history.strict_end = history.strict_end.max(base.0 + count as i64);
+        }
         Ok(())
+    }
+
+    /// A change of `flush.messages` is on its way; gives its number.
+    pub(super) fn flush_asked(&mut self, topic: TopicId) -> u64 {
+        let flush = self.flushes.entry(topic).or_default();
+        *flush = (flush.0 + 1, false);
+        flush.0
+    }
+
+    /// The change with this number is in force.
+    pub(super) fn flush_changed(&mut self, topic: TopicId, number: u64, strict: bool) {
+        if let Some(flush) = self
+            .flushes
+            .get_mut(&topic)
+            .filter(|flush| flush.0 == number)
+        {
+            flush.1 = strict;
+        }
+    }
+
+    /// A number as long as what is sent to a topic of changing `flush.messages` and acknowledged
+    /// under the same number is acknowledged on stable storage.
+    pub(super) fn strict(&self, topic: TopicId) -> Option<u64> {
+        let (number, strict) = self.flushes.get(&topic)?;
+        strict.then_some(*number)
+    }
+
+    /// A running log's start moved: DeleteRecords asked for it, or all that went had expired, or
+    /// the log is still as large as `retention_bytes` wants it to be.
+    pub(super) fn start_moved(
+        &mut self,
+        id: TopicPartition,
+        (from, to): (Offset, Offset),
+        (retention_ms, retention_bytes): (i64, i64),
+        size_bytes: u64,
+    ) -> Result<(), String> {
+        let history = self.histories.entry(id).or_default();
+        if to.0 <= history.start_asked {
+            return Ok(());
+        }
+        self.retained += 1;
+        history.start_retained = history.start_retained.max(to.0);
+        let from = from.0.max(history.start_asked).min(to.0);
+        let gone = history.committed.range(from..to.0);
+        let made =
+            gone.filter_map(|(offset, fact)| Some((*offset, self.sent.get(&fact.record)?.1)));
+        let kept = |(_, at): &(i64, i64)| retention_ms < 0 || self.now_ms - at <= retention_ms;
+        let too_early = made.filter(kept).last();
+        let too_large = retention_bytes >= 0 && size_bytes >= retention_bytes as u64;
+        // Of a compacted log, what is young may have been gone before.
+        let too_large = too_large || self.compacted.retention(id).is_some();
+        match too_early.filter(|_| !too_large) {
+            None => Ok(()),
+            Some((offset, at)) => Err(format!(
+                "{id:?}: offset {offset}, made {} ms ago, went when {size_bytes} bytes were left; \
+                 retention is {retention_ms} ms and {retention_bytes} bytes",
+                self.now_ms - at
+            )),
+        }
+    }
+
+    /// When the newest known record of a partition was made; none without one.
+    pub(super) fn newest_made(&self, id: TopicPartition) -> Option<i64> {
+        let committed = &self.histories.get(&id)?.committed;
+        let newest = committed
+            .values()
+            .filter_map(|fact| self.sent.get(&fact.record));
+        newest.map(|(_, at)| *at).max()
+    }
+
+    /// Checkpoints came to harm: what only they knew may be forgotten.
+    pub(super) fn derived_damaged(&mut self) {
+        for history in self.histories.values_mut() {
+            history.start_promised = 0;
+        }
     }
 
     /// A consumer has read a record.
@@ -182,20 +293,35 @@ impl Model {
         timestamp: i64,
     ) -> Result<(), String> {
         self.read_records += 1;
-        if self.sent.get(&record) != Some(&id) {
-            let of = self.sent.get(&record);
+        let of = self.sent.get(&record).map(|(of, _)| *of);
+        if of != Some(id) {
             return Err(format!(
                 "{id:?} shows record {record} at {offset}, which is of {of:?}"
             ));
         }
+        let forgotten = self.may_be_forgotten(record);
         let history = self.histories.entry(id).or_default();
         history
-            .learn(offset.0, record)
+            .learn(offset.0, record, forgotten)
             .map_err(|why| format!("read from {id:?}: {why}"))?;
         if let Some(fact) = history.committed.get_mut(&offset.0) {
             fact.timestamp = Some(timestamp);
         }
+        self.compacted.read(id, offset);
         Ok(())
+    }
+
+    /// What is known to be committed in a part of a partition: offsets and records.
+    pub(super) fn committed(
+        &self,
+        id: TopicPartition,
+        from: Offset,
+        to: Offset,
+    ) -> Vec<(i64, RecordNumber)> {
+        let history = self.histories.get(&id).into_iter();
+        let range = from.0..to.0.max(from.0);
+        let facts = history.flat_map(|history| history.committed.range(range.clone()));
+        facts.map(|(offset, fact)| (*offset, fact.record)).collect()
     }
 
     /// A producer id was given.
@@ -239,7 +365,7 @@ impl Model {
         (start, end): (Offset, Offset),
     ) -> Result<(), String> {
         let history = self.histories.entry(id).or_default();
-        history.relaxed = relaxed;
+        history.relaxed = relaxed || self.flushes.contains_key(&id.topic);
         let lost = history
             .opened(start, end)
             .map_err(|why| format!("{id:?} opened: {why}"))?;

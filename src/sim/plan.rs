@@ -47,6 +47,17 @@ pub struct Plan {
     pub consumers: usize,
     /// The longest a usual disk operation takes, in nanoseconds.
     pub disk_ns_max: u64,
+    /// Producers that write to several partitions with one request.
+    pub batchers: usize,
+    /// How often retention and the expiry of producers are looked after, in milliseconds.
+    pub housekeeping_ms: u64,
+    /// How long a silent producer is remembered, in milliseconds; the broker's default when none.
+    pub producer_expiration_ms: Option<u64>,
+    /// No topic is ever relaxed (`flush.messages` above 1).
+    pub strict: bool,
+    /// Now and then a file that is derived from others (a checkpoint, an index) is garbled, cut or
+    /// gone after a crash.
+    pub derived_damage: bool,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -84,6 +95,11 @@ impl Plan {
             plain_producers: prng.below(2) as usize,
             consumers: 1 + prng.below(3) as usize,
             disk_ns_max: 20_000 + prng.below(2_000_000),
+            batchers: prng.below(3) as usize,
+            housekeeping_ms: 3 + prng.below(20),
+            producer_expiration_ms: prng.one_in(3).then(|| 10 + prng.below(500)),
+            strict: prng.one_in(3),
+            derived_damage: prng.one_in(3),
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }

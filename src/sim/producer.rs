@@ -11,6 +11,7 @@ use crate::partition::Refusal;
 use crate::record::{BatchBuilder, Codec};
 use crate::shard::{AppendRequest, Reply, Request};
 
+use super::compacted;
 use super::model::RecordNumber;
 use super::world::{Happening, World};
 
@@ -28,6 +29,8 @@ struct Outgoing {
     in_flight: bool,
     /// Everything before it was answered when it was sent: its sequence cannot be out of order.
     sure: bool,
+    /// What the model said of the topic when it was last sent.
+    strict: Option<u64>,
 }
 
 /// One producer. Writes to one partition at a time.
@@ -151,28 +154,10 @@ impl Producer {
 
     fn make_batch(&mut self, world: &mut World) {
         let Some(target) = self.target else { return };
-        let count = 1 + world.prng.below(3);
-        let first = world.model.new_records(target, count);
-        let codec = if world.prng.one_in(6) {
-            Codec::Lz4
-        } else {
-            Codec::None
-        };
-        let mut builder = BatchBuilder::new(codec);
-        if let Some(id) = self.id {
-            let next = self.sequences.entry(target).or_default();
-            builder = builder.producer(id, ProducerEpoch(0), *next);
-            *next = next.plus(count as i32);
-        }
-        for record in first..first + count {
-            let padding = if world.prng.one_in(10) { 3000 } else { 120 };
-            let mut value = record.to_be_bytes().to_vec();
-            value.resize(8 + world.prng.below(padding) as usize, record as u8);
-            builder.append(world.now().wall.0, None, Some(&value), &[]);
-        }
+        let next = self.sequences.entry(target).or_default();
+        let (first, count, bytes) = batch(world, target, self.id, next);
         self.marks += 1;
         let sure = self.batches.is_empty();
-        let bytes = Bytes::from(builder.finish());
         let batch = Outgoing {
             mark: self.marks,
             first,
@@ -180,6 +165,7 @@ impl Producer {
             bytes,
             in_flight: false,
             sure,
+            strict: None,
         };
         self.batches.push_back(batch);
         self.send(self.batches.len() - 1, world);
@@ -196,6 +182,7 @@ impl Producer {
         let Some(target) = self.target else { return };
         let batch = &mut self.batches[place];
         batch.in_flight = true;
+        batch.strict = world.model.strict(target.topic);
         let request = AppendRequest {
             produce_version: 11,
             from_coordinator: false,
@@ -255,9 +242,8 @@ impl Producer {
         if self.newest.is_none_or(|(newest, _)| newest < mark) {
             self.newest = Some((mark, base));
         }
-        world
-            .model
-            .acked(target, crate::base::Offset(base), batch.first, batch.count)
+        let (records, base) = ((batch.first, batch.count), crate::base::Offset(base));
+        world.model.acked(target, base, records, batch.strict)
     }
 
     fn refused(&mut self, world: &mut World, mark: u64, refusal: Refusal) -> Result<(), String> {
@@ -302,4 +288,42 @@ impl Producer {
         }
         Ok(())
     }
+}
+
+/// Some records for `target`, and the batch of them; `next` is the producer's sequence there.
+pub(super) fn batch(
+    world: &mut World,
+    target: TopicPartition,
+    id: Option<ProducerId>,
+    next: &mut Sequence,
+) -> (RecordNumber, u64, Bytes) {
+    let count = 1 + world.prng.below(3);
+    let first = world.model.new_records(target, count);
+    let codec = if world.prng.one_in(6) {
+        Codec::Lz4
+    } else {
+        Codec::None
+    };
+    let mut builder = BatchBuilder::new(codec);
+    if let Some(id) = id {
+        builder = builder.producer(id, ProducerEpoch(0), *next);
+        *next = next.plus(count as i32);
+    }
+    for record in first..first + count {
+        let padding = if world.prng.one_in(10) { 1300 } else { 120 };
+        let mut value = record.to_be_bytes().to_vec();
+        value.resize(8 + world.prng.below(padding) as usize, record as u8);
+        let now_ms = world.now().wall.0;
+        if world.model.compacted.retention(target).is_none() {
+            builder.append(now_ms, None, Some(&value), &[]);
+            continue;
+        }
+        value.truncate(300);
+        let chosen = compacted::choose(&mut world.prng, now_ms);
+        world.model.compacted.sent(record, chosen);
+        let (key, number) = (chosen.key.to_be_bytes(), record.to_be_bytes());
+        let value = (!chosen.tombstone).then_some(&value[..]);
+        builder.append(now_ms, Some(&key), value, &[(b"n", Some(&number))]);
+    }
+    (first, count, Bytes::from(builder.finish()))
 }

@@ -8,10 +8,11 @@ use crate::cluster::Image;
 use crate::shard::{Event, Request, Ticket};
 
 use super::admin::Admin;
+use super::batcher::Batcher;
 use super::broker::{Answer, Broker};
 use super::consumer::Consumer;
 use super::disk::Disk;
-use super::invariants::Watch;
+use super::invariants::{Watch, housekept};
 use super::model::Model;
 use super::plan::{Canary, Crash, Plan};
 use super::producer::Producer;
@@ -20,6 +21,8 @@ use super::{Failure, Options, Report};
 
 /// How long everything may take to come right once the faults are over, in events.
 const CALM_STEPS_MAX: u64 = 60_000;
+/// The largest `retention.ms` that the workload sets.
+pub(super) const RETENTION_MS_MAX: u64 = 100;
 /// The most virtual time in which a stop must have closed everything, in nanoseconds.
 const STOP_NS_MAX: u64 = 10_000_000_000;
 
@@ -45,6 +48,7 @@ pub(super) enum Happening {
 /// One of the workload.
 pub(super) enum Client {
     Producer(Producer),
+    Batcher(Batcher),
     Consumer(Consumer),
     Admin(Admin),
 }
@@ -123,6 +127,8 @@ impl World {
             prng,
             plan,
         };
+        let expiration = world.plan.producer_expiration_ms;
+        world.model.producer_expiration_ms = expiration.map_or(86_400_000, |ms| ms as i64);
         world.employ();
         world
     }
@@ -133,6 +139,9 @@ impl World {
         for number in 0..producers {
             let idempotent = number < self.plan.idempotent_producers;
             clients.push(Client::Producer(Producer::new(clients.len(), idempotent)));
+        }
+        for _ in 0..self.plan.batchers {
+            clients.push(Client::Batcher(Batcher::new(clients.len())));
         }
         for _ in 0..self.plan.consumers {
             clients.push(Client::Consumer(Consumer::new(clients.len())));
@@ -168,11 +177,27 @@ impl World {
         }
         self.settle("everything that was begun to be finished")?;
         self.audit()?;
+        self.keep_house()?;
         let last = [Crash::Stop, Crash::Kill, Crash::PowerCut][self.prng.below(3) as usize];
         self.end_process(last)?;
         self.start(pool)?;
         self.settle("the last start to be over")?;
         self.audit()
+    }
+
+    /// Nothing happens any more but what the cores do by themselves; then that must be done.
+    fn keep_house(&mut self) -> Result<(), String> {
+        let slack_ms = 3 * self.plan.housekeeping_ms;
+        let expiration_ms = self.plan.producer_expiration_ms.unwrap_or(0);
+        let wait_ms = RETENTION_MS_MAX.max(expiration_ms) + 2 * slack_ms;
+        let until = self.now_ns + wait_ms * 1_000_000;
+        while self.now_ns < until {
+            self.next()?;
+        }
+        for seat in &self.broker.seats {
+            housekept(&seat.core, &self.model, slack_ms as i64)?;
+        }
+        Ok(())
     }
 
     /// Everything that can be read is read.
@@ -211,6 +236,7 @@ impl World {
     fn clients_are_done(&self) -> bool {
         self.clients.iter().flatten().all(|client| match client {
             Client::Producer(producer) => producer.is_done(),
+            Client::Batcher(batcher) => batcher.is_done(),
             Client::Consumer(consumer) => consumer.is_done(),
             Client::Admin(_) => true,
         })
@@ -225,6 +251,7 @@ impl World {
             let home = CoreId(self.prng.below(u64::from(cores)) as u16);
             match self.clients[index].as_mut() {
                 Some(Client::Producer(producer)) => producer.restarted(home),
+                Some(Client::Batcher(batcher)) => batcher.restarted(home),
                 Some(Client::Consumer(consumer)) => consumer.restarted(home),
                 Some(Client::Admin(admin)) => admin.restarted(home),
                 None => {}
@@ -259,6 +286,11 @@ impl World {
         }
         self.disk.trouble.full = false;
         self.disk.crash(power);
+        // What a relaxed topic lost to the power only its checkpoint could tell from damage.
+        let bearable = !power || self.plan.strict;
+        if self.plan.derived_damage && bearable && self.disk.damage_derived() {
+            self.model.derived_damaged();
+        }
         self.broker = Broker::default();
         self.watch = Watch::default();
         self.queue.clear();
@@ -306,6 +338,7 @@ impl World {
             return Err("nothing is left to happen".to_owned());
         };
         self.now_ns = at;
+        self.model.now_ms = self.now().wall.0;
         self.trace.step += 1;
         match happening {
             Happening::Event(core, event) => {
@@ -404,6 +437,7 @@ impl World {
     /// Some partition of the cluster as core `home` sees it.
     pub(super) fn some_partition(&mut self, home: CoreId) -> Option<TopicPartition> {
         let image = self.image(home);
+        self.model.compacted.learn(&image);
         let all: Vec<TopicPartition> = image
             .topics()
             .flat_map(|topic| {
@@ -424,6 +458,9 @@ impl World {
             acked_records: self.model.acked_records,
             read_records: self.model.read_records,
             relaxed_records_lost: self.model.lost_records,
+            retained: self.model.retained,
+            config_changes: self.model.config_changes,
+            compactions: self.model.compacted.rounds,
             hash: self.trace.hash(),
             ..self.report
         }
@@ -434,6 +471,7 @@ impl Client {
     fn wake(&mut self, world: &mut World) -> Result<(), String> {
         match self {
             Client::Producer(producer) => producer.wake(world),
+            Client::Batcher(batcher) => batcher.wake(world),
             Client::Consumer(consumer) => consumer.wake(world),
             Client::Admin(admin) => admin.wake(world),
         }
@@ -443,6 +481,7 @@ impl Client {
     fn answered(&mut self, world: &mut World, mark: u64, answer: Answer) -> Result<(), String> {
         match self {
             Client::Producer(producer) => producer.answered(world, mark, answer.reply),
+            Client::Batcher(batcher) => batcher.answered(world, mark, answer.reply),
             Client::Consumer(consumer) => consumer.answered(world, mark, answer),
             Client::Admin(admin) => admin.answered(world, mark, answer.reply),
         }

@@ -255,6 +255,28 @@ fn no_kill_loses_doubles_or_reorders_what_was_acked() {
 }
 
 #[test]
+fn what_one_recovery_has_scanned_the_next_one_need_not() {
+    let mut broker = Broker::start();
+    broker.client().create("t", 1, &[]);
+    let value = vec![b'x'; 500_000];
+    for _ in 0..6 {
+        let answer = broker.client().produce("t", 0, batch(&[&value]));
+        assert_eq!(answer.error, ErrorCode::None);
+    }
+    let scanned = |broker: &Broker| broker.metric("corelane_log_recovery_scanned_bytes_total", &[]);
+    let checkpoint = broker.data().join("t-0").join("checkpoint");
+    assert!(!checkpoint.exists(), "too little was written for one");
+    broker.crash();
+    let first = scanned(&broker);
+    until("a checkpoint", || checkpoint.exists());
+    broker.crash();
+    // The preallocated end of the file is looked through both times.
+    let second = scanned(&broker);
+    assert!(second + 1.5e6 < first, "{first} and then {second}");
+    assert_eq!(broker.client().read_all("t", 0).len(), 6);
+}
+
+#[test]
 fn a_relaxed_topic_survives_kills_of_the_process_too() {
     kill_under_load(
         &[("flush.messages", "9223372036854775807")],

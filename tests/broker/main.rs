@@ -5,18 +5,33 @@
 //! | `CORELANE_KILLS` | rounds of `kill -9` under load | 5 |
 //! | `CORELANE_FUZZ_INPUTS` | hostile inputs | 20,000 |
 //! | `CORELANE_PARTITIONS` | partitions on one node | 300 |
+//! | `CORELANE_STORM_GROUPS` | groups of two members each | 40 |
+//! | `CORELANE_STORM_MEMBERS` | members of the group whose members come and go | 30 |
+//! | `CORELANE_STORM_SECONDS` | for how long they do, and for how long each quiet stretch is measured | 3 |
+//! | `CORELANE_STORM_HEARTBEAT_MS` | milliseconds between two heartbeats | 300 |
+//! | `CORELANE_GROUP_KILLS` | rounds of `kill -9` under groups that commit | 4 |
+//!
+//! `CORELANE_BINARY` names another build of the broker than this one's; `CORELANE_STORM_BOOTSTRAP`
+//! lets the storms go over a broker that runs already, such as Apache Kafka; `CORELANE_STORM_CORES`
+//! is its `--cores`; with `CORELANE_STORM_YIELD` the crowd leaves the CPUs to the broker.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod accounts;
+mod compaction;
+mod crowd;
 mod durability;
 mod exposition;
 mod fetch;
 mod frames;
 mod fuzz;
+mod group_kills;
+mod groups;
 mod idempotence;
 mod list_offsets;
 mod many;
 mod metadata;
 mod startup;
+mod storms;
+mod versions;

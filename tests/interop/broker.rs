@@ -38,6 +38,7 @@ pub enum Kind {
 
 /// A running broker; dropping it stops it and removes its data.
 pub struct Broker {
+    kind: Option<Kind>,
     bootstrap: String,
     scratch: PathBuf,
     process: Option<Child>,
@@ -47,9 +48,15 @@ pub struct Broker {
 impl Broker {
     /// What the environment names: a broker that runs already, Apache Kafka, or else corelane.
     pub fn under_test() -> Result<Broker, String> {
+        Broker::under_test_with(&[])
+    }
+
+    /// As [`Broker::under_test`], with these configs besides the usual ones.
+    pub fn under_test_with(configs: &[(&str, &str)]) -> Result<Broker, String> {
         if let Ok(bootstrap) = std::env::var("CORELANE_INTEROP_BOOTSTRAP") {
             let (_, scratch) = scratch("external")?;
             return Ok(Broker {
+                kind: None,
                 bootstrap,
                 scratch,
                 process: None,
@@ -57,29 +64,39 @@ impl Broker {
             });
         }
         match std::env::var("CORELANE_INTEROP_AGAINST").as_deref() {
-            Ok("kafka") => Broker::start(Kind::Kafka),
+            Ok("kafka") => Broker::start_with(Kind::Kafka, configs),
             Ok(other) if other != "corelane" => Err(format!("no such broker: {other}")),
-            _ => Broker::start(Kind::Corelane),
+            _ => Broker::start_with(Kind::Corelane, configs),
         }
     }
 
     pub fn start(kind: Kind) -> Result<Broker, String> {
-        let (name, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
-        let log = clients::directory()
-            .join("logs")
-            .join(format!("{name}.log"));
+        Broker::start_with(kind, &[])
+    }
+
+    fn start_with(kind: Kind, configs: &[(&str, &str)]) -> Result<Broker, String> {
+        let (_, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
         let port = free_port();
         let bootstrap = format!("127.0.0.1:{port}");
         let mut broker = Broker {
+            kind: Some(kind),
             bootstrap,
             scratch,
             process: None,
             guard: None,
         };
-        let mut command = match kind {
-            Kind::Corelane => corelane(&broker.scratch, port),
-            Kind::Kafka => kafka(&broker.scratch, port)?,
+        let command = match kind {
+            Kind::Corelane => corelane(&broker.scratch, port, configs),
+            Kind::Kafka => kafka(&broker.scratch, port, configs)?,
         };
+        broker.launch(kind, command)?;
+        Ok(broker)
+    }
+
+    fn launch(&mut self, kind: Kind, mut command: Command) -> Result<(), String> {
+        let name = self.scratch.file_name().expect("a name");
+        let name = format!("{}.log", name.to_string_lossy());
+        let log = clients::directory().join("logs").join(name);
         let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,14 +104,33 @@ impl Broker {
             .spawn()
             .map_err(|error| format!("{command:?}: {error}"))?;
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        broker.guard = Some(guard(process.id(), &broker.scratch));
-        broker.process = Some(process);
+        self.guard = Some(guard(process.id(), &self.scratch));
+        self.process = Some(process);
         let ready = drain(stdout);
         match kind {
-            Kind::Corelane => wait_for_ready_line(&ready, &log)?,
-            Kind::Kafka => broker.wait_for_port(&log)?,
+            Kind::Corelane => wait_for_ready_line(&ready, &log),
+            Kind::Kafka => self.wait_for_port(&log),
         }
-        Ok(broker)
+    }
+
+    /// `kill -9`, and a start on the same port and the same data: when that began.
+    pub fn crash(&mut self) -> Result<Instant, String> {
+        if self.kind != Some(Kind::Corelane) {
+            return Err("only corelane is killed here".to_owned());
+        }
+        // The guard would take the data away.
+        for mut each in [self.guard.take(), self.process.take()]
+            .into_iter()
+            .flatten()
+        {
+            each.kill().map_err(|error| error.to_string())?;
+            each.wait().map_err(|error| error.to_string())?;
+        }
+        let address: SocketAddr = self.bootstrap.parse().expect("an address");
+        let command = corelane(&self.scratch, address.port(), &[]);
+        let began = Instant::now();
+        self.launch(Kind::Corelane, command)?;
+        Ok(began)
     }
 
     pub fn bootstrap(&self) -> &str {
@@ -165,21 +201,23 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
     Ok((name, path))
 }
 
-fn corelane(scratch: &Path, port: u16) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+fn corelane(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Command {
+    let named = std::env::var_os("CORELANE_BINARY");
+    let program = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
+    let mut command = Command::new(program);
     command
         .arg("serve")
         .arg("--data-dir")
         .arg(scratch.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "off"]);
-    for (key, value) in CONFIGS {
+    for (key, value) in CONFIGS.iter().chain(configs) {
         command.args(["--set", &format!("{key}={value}")]);
     }
     command
 }
 
 /// One node that is broker and controller, on a freshly formatted directory.
-fn kafka(scratch: &Path, port: u16) -> Result<Command, String> {
+fn kafka(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Result<Command, String> {
     let settings = scratch.join("server.properties");
     let logs = scratch.join("data");
     let controller = format!("127.0.0.1:{}", free_port());
@@ -194,7 +232,8 @@ fn kafka(scratch: &Path, port: u16) -> Result<Command, String> {
         "share.coordinator.state.topic.replication.factor=1".to_owned(),
         "share.coordinator.state.topic.min.isr=1".to_owned(),
     ];
-    lines.extend(CONFIGS.iter().map(|(key, value)| format!("{key}={value}")));
+    let all = CONFIGS.iter().chain(configs);
+    lines.extend(all.map(|(key, value)| format!("{key}={value}")));
     let mut file = create(&settings)?;
     file.write_all(lines.join("\n").as_bytes())
         .map_err(|error| error.to_string())?;

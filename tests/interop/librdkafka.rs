@@ -220,6 +220,47 @@ pub fn send_numbered(
     deliveries.check(count)
 }
 
+/// Between two handfuls of records of a steady sender.
+const HANDFUL_EVERY: Duration = Duration::from_millis(10);
+/// How many records that is.
+const HANDFUL: usize = 20;
+
+/// Sends records that carry their number, round the partitions, at a steady rate until told to stop. How many
+/// were delivered; a broker that goes away meanwhile is waited for.
+pub fn send_until(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    stop: &AtomicBool,
+) -> Result<usize, String> {
+    let deliveries = Deliveries::default();
+    let mut config = config(bootstrap);
+    config
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "2")
+        .set("reconnect.backoff.max.ms", "100");
+    let producer: ThreadedProducer<Deliveries> = config
+        .create_with_context(deliveries.clone())
+        .map_err(|error| error.to_string())?;
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..HANDFUL {
+            let payload = sent.to_string();
+            let to: BaseRecord<'_, [u8], str> = BaseRecord::to(topic)
+                .partition(sent as i32 % partitions)
+                .payload(&payload);
+            producer.send(to).map_err(|(error, _)| error.to_string())?;
+            sent += 1;
+        }
+        std::thread::park_timeout(HANDFUL_EVERY);
+    }
+    producer
+        .flush(PATIENCE)
+        .map_err(|error| error.to_string())?;
+    deliveries.check(sent)?;
+    Ok(sent)
+}
+
 /// Asks for a group's committed offsets without being a member.
 pub struct Committed {
     consumer: BaseConsumer,
@@ -236,6 +277,7 @@ impl Committed {
         let mut config = config(bootstrap);
         let consumer = config
             .set("group.id", group)
+            .set("reconnect.backoff.max.ms", "100")
             .create()
             .map_err(|error| error.to_string())?;
         let mut list = TopicPartitionList::new();
@@ -247,7 +289,7 @@ impl Committed {
     }
 
     /// The partitions that have a commit, and it. A coordinator that is only just chosen, as after the first
-    /// use of any group, is asked again.
+    /// use of any group, or that is away, is asked again.
     pub fn sample(&mut self) -> Result<Vec<(i32, i64)>, String> {
         let end = Instant::now() + PATIENCE;
         let offsets = loop {
@@ -257,7 +299,7 @@ impl Committed {
             {
                 Ok(offsets) => break offsets,
                 Err(error) if Instant::now() < end && is_moving(&error) => {
-                    std::thread::park_timeout(Duration::from_millis(100));
+                    std::thread::park_timeout(Duration::from_millis(20));
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -278,11 +320,18 @@ impl Committed {
 }
 
 fn is_moving(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable,
+        NotCoordinator, OperationTimedOut, WaitingForCoordinator,
+    };
     let moving = [
+        AllBrokersDown,
+        BrokerTransportFailure,
         CoordinatorLoadInProgress,
         CoordinatorNotAvailable,
         NotCoordinator,
+        OperationTimedOut,
+        WaitingForCoordinator,
     ];
     error
         .rdkafka_error_code()

@@ -20,12 +20,17 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
+    /// Broker configs, as `name=value`.
+    configs: Vec<String>,
+    /// More words of its command line.
+    arguments: Vec<String>,
 }
 
 struct Running {
     child: Child,
     kafka: SocketAddr,
     admin: SocketAddr,
+    cores: u16,
     ready_after: Duration,
 }
 
@@ -47,9 +52,15 @@ pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory")
 }
 
+/// The broker's program: the one of this build, unless `CORELANE_BINARY` names another.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("CORELANE_BINARY").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_corelane")))
+}
+
 /// The command that serves `data` on `listen`.
 pub fn command(data: &Path, listen: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let mut command = Command::new(program());
     command.arg("serve").arg("--data-dir").arg(data);
     command.args(["--listen", listen, "--admin", "127.0.0.1:0"]);
     piped(command)
@@ -122,12 +133,35 @@ impl Broker {
         Broker::start_within(None)
     }
 
+    /// As [`Broker::start`], with these configs of the broker.
+    pub fn start_with(configs: &[(&str, &str)]) -> Broker {
+        Broker::started(None, configs, Vec::new())
+    }
+
     /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
     pub fn start_within(descriptors_max: Option<u32>) -> Broker {
+        Broker::started(descriptors_max, &[], Vec::new())
+    }
+
+    /// As [`Broker::start`], with more words on its command line.
+    pub fn start_with_arguments(arguments: Vec<String>) -> Broker {
+        Broker::started(None, &[], arguments)
+    }
+
+    fn started(
+        descriptors_max: Option<u32>,
+        configs: &[(&str, &str)],
+        arguments: Vec<String>,
+    ) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
             descriptors_max,
+            configs: configs
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            arguments,
         };
         broker.run();
         broker
@@ -156,23 +190,26 @@ impl Broker {
             let status = child.wait();
             panic!("not ready, {status:?}: {}", self.log_text());
         };
-        let field = |name: &str| -> SocketAddr {
+        let field = |name: &str| -> &str {
             let mut words = line.split(' ');
             let found = words.find_map(|word| word.strip_prefix(name));
-            found
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_else(|| panic!("{line}"))
+            found.unwrap_or_else(|| panic!("{line}"))
         };
         self.running = Some(Running {
-            kafka: field("kafka="),
-            admin: field("admin="),
+            kafka: field("kafka=").parse().expect("an address"),
+            admin: field("admin=").parse().expect("an address"),
+            cores: field("cores=").parse().expect("a number"),
             child,
             ready_after: started.elapsed(),
         });
     }
 
     fn command(&self) -> Command {
-        let plain = command(&self.data(), "127.0.0.1:0");
+        let mut plain = command(&self.data(), "127.0.0.1:0");
+        for config in &self.configs {
+            plain.args(["--set", config]);
+        }
+        plain.args(&self.arguments);
         let Some(limit) = self.descriptors_max else {
             return plain;
         };
@@ -205,6 +242,11 @@ impl Broker {
     /// Where Kafka clients connect.
     pub fn address(&self) -> SocketAddr {
         self.running().kafka
+    }
+
+    /// On how many cores it runs.
+    pub fn cores(&self) -> u16 {
+        self.running().cores
     }
 
     /// The process's number.

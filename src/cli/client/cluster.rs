@@ -157,6 +157,22 @@ impl Client {
         Ok(self.connections.get_mut(&id).expect("it is there"))
     }
 
+    /// The brokers that there are now.
+    pub fn broker_ids(&mut self) -> Result<Vec<BrokerId>, ClientError> {
+        self.describe(Some(&[]))?;
+        Ok(self.brokers.keys().copied().collect())
+    }
+
+    /// A broker listens here, as another one said.
+    pub(super) fn learn(&mut self, id: BrokerId, host: &str, port: i32) {
+        self.brokers.insert(id, place(host, port));
+    }
+
+    /// Where the broker `id`, which some metadata named, is to be reached.
+    pub fn address(&self, id: BrokerId) -> Option<&str> {
+        self.brokers.get(&id).map(String::as_str)
+    }
+
     /// A connection to the broker that changes topics.
     pub fn controller(&mut self) -> Result<&mut Connection, ClientError> {
         if self.controller.is_none() {

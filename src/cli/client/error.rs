@@ -34,6 +34,8 @@ pub enum ClientError {
     Unencodable(String),
     /// There is no topic of this name.
     NoSuchTopic(String),
+    /// There is no group of this id.
+    NoSuchGroup(String),
     /// The broker said no.
     Refused {
         /// What was asked for: `create topic orders`.
@@ -75,6 +77,7 @@ impl ClientError {
             ClientError::Unsupported { .. }
             | ClientError::Unencodable(_)
             | ClientError::NoSuchTopic(_)
+            | ClientError::NoSuchGroup(_)
             | ClientError::TimedOut { .. } => false,
         }
     }
@@ -112,6 +115,9 @@ impl fmt::Display for ClientError {
                 "there is no topic {topic}: see `corelane topic list`, or create it with \
                  `corelane topic create {topic}`"
             ),
+            ClientError::NoSuchGroup(group) => {
+                write!(f, "there is no group {group}: see `corelane group list`")
+            }
             ClientError::Refused {
                 what,
                 error,

@@ -10,10 +10,12 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod groups;
 mod producer;
 
 pub use cluster::{Client, Partition, Settings, Topic, error_of};
 pub use connection::Connection;
 pub use consumer::{Fetched, Position};
 pub use error::ClientError;
-pub use producer::{Acks, Producer, ProducerSettings, partition_of_key};
+pub use groups::{DescribedGroup, DescribedMember, GroupOffsets, ListedGroup};
+pub use producer::{Acks, Producer, ProducerSettings, partition_of_key, take_identity};

@@ -175,7 +175,8 @@ impl Producer {
     }
 }
 
-fn take_identity(client: &mut Client) -> Result<(ProducerId, ProducerEpoch), ClientError> {
+/// A new producer id, for an idempotent producer that belongs to no transaction.
+pub fn take_identity(client: &mut Client) -> Result<(ProducerId, ProducerEpoch), ClientError> {
     let none = crate::protocol::messages::ProducerId(-1);
     // The default is an empty id, which is not the same as none.
     let request = InitProducerIdRequest::default()

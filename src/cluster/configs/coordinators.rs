@@ -32,7 +32,7 @@ pub(super) static TABLE: &[Definition] = &[
     int("group.consumer.max.heartbeat.interval.ms", "15000", FROM_1, "The longest heartbeat interval that a group may set, in milliseconds.").inert(),
     int("group.consumer.max.size", INT_MAX, FROM_1, "The most members of a group."),
     list("group.consumer.assignors", "uniform,range", ANY, "The broker's assignors, the default one first."),
-    string("group.consumer.migration.policy", "bidirectional", Rule::OneOfAnyCase(&["disabled", "downgrade", "upgrade", "bidirectional"]), "Which ways a group may change between the two protocols while it runs.").inert(),
+    string("group.consumer.migration.policy", "bidirectional", Rule::OneOfAnyCase(&["disabled", "downgrade", "upgrade", "bidirectional"]), "Which ways a group may change between the two protocols while it runs."),
     int("group.consumer.regex.refresh.interval.ms", "600000", Rule::AtLeast(10_000), "How often subscriptions by regular expression are resolved again, in milliseconds.").inert(),
     // Share groups and streams groups.
     int("group.share.max.size", "200", Rule::Between(1, 1000), "The most members of a share group.").inert(),
@@ -73,6 +73,8 @@ pub(super) static TABLE: &[Definition] = &[
     short("offsets.topic.replication.factor", "3", FROM_1, "Replicas of __consumer_offsets; as many as there are brokers, if fewer."),
     int("offsets.topic.compression.codec", "0", CODECS, "The codec of __consumer_offsets.").inert(),
     int("offsets.commit.timeout.ms", "5000", FROM_1, "How long a commit may wait for its replicas, in milliseconds.").inert(),
+    // corelane's own.
+    int("corelane.metrics.lag.series.max", "1000", Rule::Between(0, 100_000), "The most series of lag, one for each group and partition, in /metrics; how many are left out is told there.").cluster_wide(),
     // Transactions and producers.
     int("transaction.state.log.num.partitions", "50", FROM_1, "Partitions of __transaction_state, fixed at its creation.").inert(),
     int("transaction.state.log.segment.bytes", "104857600", FROM_1, "segment.bytes of __transaction_state.").inert(),

@@ -119,8 +119,25 @@ pub struct BrokerSettings {
     pub producer_id_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_id_expiration_check_interval_ms: i64,
+    /// Compaction.
+    pub cleaner: CleanerSettings,
     /// Groups and their offsets.
     pub groups: GroupSettings,
+}
+
+/// What is in force for compaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanerSettings {
+    /// `log.cleaner.enable`.
+    pub enabled: bool,
+    /// `log.cleaner.dedupe.buffer.size`, of all cores together.
+    pub dedupe_bytes: usize,
+    /// `log.cleaner.io.buffer.load.factor`, 0 to 1.
+    pub load_factor: f64,
+    /// `log.cleaner.io.max.bytes.per.second`, of all cores together.
+    pub io_bytes_per_second: f64,
+    /// `log.cleaner.backoff.ms`.
+    pub backoff_ms: i64,
 }
 
 /// What is in force for groups and committed offsets.
@@ -142,6 +159,10 @@ pub struct GroupSettings {
     pub consumer_max_size: u32,
     /// `group.consumer.assignors`.
     pub consumer_assignors: Vec<String>,
+    /// `group.consumer.migration.policy`, in any case.
+    pub consumer_migration_policy: String,
+    /// `corelane.metrics.lag.series.max`.
+    pub lag_series_max: u32,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: u32,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -289,6 +310,13 @@ impl Layers<'_> {
             producer_id_expiration_ms: get.long("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: get
                 .long("producer.id.expiration.check.interval.ms"),
+            cleaner: CleanerSettings {
+                enabled: get.boolean("log.cleaner.enable"),
+                dedupe_bytes: get.long("log.cleaner.dedupe.buffer.size").max(0) as usize,
+                load_factor: get.double("log.cleaner.io.buffer.load.factor"),
+                io_bytes_per_second: get.double("log.cleaner.io.max.bytes.per.second"),
+                backoff_ms: get.long("log.cleaner.backoff.ms"),
+            },
             groups: GroupSettings {
                 min_session_timeout_ms: get.int("group.min.session.timeout.ms"),
                 max_session_timeout_ms: get.int("group.max.session.timeout.ms"),
@@ -298,6 +326,8 @@ impl Layers<'_> {
                 consumer_heartbeat_interval_ms: get.int("group.consumer.heartbeat.interval.ms"),
                 consumer_max_size: get.size("group.consumer.max.size"),
                 consumer_assignors: get.list("group.consumer.assignors"),
+                consumer_migration_policy: get.text("group.consumer.migration.policy"),
+                lag_series_max: get.size("corelane.metrics.lag.series.max"),
                 offset_metadata_max_bytes: get.size("offset.metadata.max.bytes"),
                 offsets_retention_ms: get.long("offsets.retention.minutes") * 60_000,
                 offsets_retention_check_interval_ms: get

@@ -95,6 +95,7 @@ impl ClassicGroup {
             member.assignment = mine.map(|bytes| (*bytes).clone()).unwrap_or_default();
         }
         self.checkpoint(turn, value);
+        turn.decision.tally.rebalances += 1;
         self.answer_syncs(turn, ErrorCode::None);
     }
 

@@ -19,6 +19,8 @@ mod migrate;
 mod progress;
 mod subscription;
 
+pub use classic_member::named;
+
 use std::collections::BTreeMap;
 
 pub use heartbeat::{Beat, LEAVE, LEAVE_STATIC, validate};

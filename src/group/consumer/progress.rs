@@ -90,16 +90,14 @@ impl ConsumerGroup {
         epoch: i32,
         records: &mut Vec<Record>,
     ) -> (i32, Partitions) {
+        let so_far = || self.target.get(id).cloned().unwrap_or_default();
         if epoch <= self.target_epoch {
-            return (
-                self.target_epoch,
-                self.target.get(id).cloned().unwrap_or_default(),
-            );
+            return (self.target_epoch, so_far());
         }
         let refreshed = refreshed.unwrap_or_else(|| self.refresh(around, change));
-        let (mut more, mut target) = self.retarget(around, change, &refreshed, epoch);
+        let (mut more, mut changes) = self.retarget(around, change, &refreshed, epoch);
         records.append(&mut more);
-        (epoch, target.remove(id).unwrap_or_default())
+        (epoch, changes.remove(id).unwrap_or_else(so_far))
     }
 
     /// One step towards the target (apache/kafka `CurrentAssignmentBuilder`).

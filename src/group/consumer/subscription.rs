@@ -2,6 +2,7 @@
 //! and the target assignment that follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use regex::{Regex, RegexBuilder};
 
@@ -188,7 +189,7 @@ impl ConsumerGroup {
         }
     }
 
-    /// Computes the target assignment anew: the records, and all of it.
+    /// Computes the target assignment anew: the records, and the targets that change.
     pub(super) fn retarget(
         &self,
         around: Surroundings<'_>,
@@ -201,31 +202,43 @@ impl ConsumerGroup {
             .values()
             .map(|topic| (topic.id, topic))
             .collect();
-        let mut members: Vec<MemberSpec<'_>> = self
-            .changed_members(change)
-            .map(|(id, about)| MemberSpec {
+        // Most members of a group subscribe alike, and share what that comes to.
+        let mut alike: Option<(&MemberValue, Rc<BTreeSet<TopicId>>)> = None;
+        let mut members: Vec<MemberSpec<'_>> = Vec::with_capacity(self.members.len() + 1);
+        let mut targets = self.target.iter().peekable();
+        for (id, about) in self.changed_members(change) {
+            let shared = alike
+                .take()
+                .filter(|(like, _)| like.topics == about.topics && like.regex == about.regex);
+            let (_, topics) = alike
+                .insert(shared.unwrap_or_else(|| (about, Rc::new(topic_ids(about, refreshed)))));
+            // Both are in the order of ids, but for a member that is updated, which comes last.
+            while targets.next_if(|(other, _)| other.as_str() < id).is_some() {}
+            let target = match targets.peek() {
+                Some((other, partitions)) if other.as_str() == id => Some(*partitions),
+                _ => self.target.get(id),
+            };
+            members.push(MemberSpec {
                 id,
                 instance_id: about.instance_id.as_deref(),
                 rack: about.rack_id.as_deref(),
-                topics: topic_ids(about, refreshed),
-                target: self.target.get(id),
-            })
-            .collect();
+                topics: Rc::clone(topics),
+                target,
+            });
+        }
         members.sort_by_key(|member| member.id);
         let target = self
             .preferred_assignor(around, change)
-            .assign(&members, &topics);
-        let mut records = Vec::new();
+            .changes(&members, &topics);
+        let mut records = Vec::with_capacity(target.len() + 1);
         for (member, partitions) in &target {
-            if self.target.get(member) != Some(partitions) {
-                let (group, member) = (self.id.clone(), member.clone());
-                let partitions = Some(partitions.clone());
-                records.push(Record::Target {
-                    group,
-                    member,
-                    partitions,
-                });
-            }
+            let (group, member) = (self.id.clone(), member.clone());
+            let partitions = Some(partitions.clone());
+            records.push(Record::Target {
+                group,
+                member,
+                partitions,
+            });
         }
         records.push(Record::TargetEpoch {
             group: self.id.clone(),

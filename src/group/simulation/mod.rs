@@ -1,6 +1,12 @@
 //! A group under faults, from a seed: members of both kinds that crash, leave and come back; a
-//! coordinator that restarts from what was durable; requests that are late, lost or repeated. Then
-//! the faults stop, and the group has to settle.
+//! coordinator that restarts from what was durable, or whose append fails; a log that was compacted
+//! meanwhile; requests that are late, lost or repeated. Then the faults stop, and the group has to
+//! settle.
+//!
+//! In half of the worlds the network is orderly: a member's requests arrive once and in their order,
+//! as on one connection after the other. Only there can it be promised that members never believe
+//! that they own a partition at once: a heartbeat that comes again later says anew what its member
+//! owned then.
 //!
 //! Knows nothing of the coordinator's insides: only requests, replies, records, and the groups
 //! that anybody may look at. Invariants, held after every event:
@@ -8,9 +14,13 @@
 //! 1. a partition has one owner per epoch, as far as replies told anybody;
 //! 2. in a consumer group, no two members own a partition at once, revocations included;
 //! 3. the epoch of a group with members never goes back, as far as it is durable;
-//! 4. a commit that was acknowledged is there, after any restart; none goes back.
+//! 4. a commit that was acknowledged is there, after any restart; none goes back;
+//! 5. what a member of a consumer group is told of its epoch never goes back;
+//! 6. in an orderly world, no two members that the group knows believe that they own a partition.
 //!
 //! When the faults stop: every partition has one owner, and the group is stable.
+//!
+//! A [`Canary`] is a bug planted on purpose, which the invariants must find.
 
 mod member;
 
@@ -20,9 +30,10 @@ use std::fmt;
 use member::{Kind, Member, Outgoing};
 
 use super::consumer::places;
-use super::request::{Reply, Request, Settings, Token, Topic, TopicView};
+use super::request::{Body, Reply, Request, Settings, Token, Topic, TopicView};
 use super::{Coordinator, Decision, Group};
 use crate::base::{Mono, Now, Offset, Prng, TopicId, Wall};
+use crate::protocol::ErrorCode;
 
 /// The group.
 pub(super) const GROUP: &str = "group";
@@ -46,6 +57,28 @@ pub struct Report {
     pub restarts: u64,
     /// How many records were durable in the end.
     pub records: u64,
+}
+
+/// A bug planted on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// Replies leave before what they tell of is durable.
+    EarlyReplies,
+    /// A coordinator that restarts misses the last record that was durable.
+    ForgottenRecord,
+    /// Now and then the coordinator takes a member to have let go of everything.
+    EarlyHandOver,
+}
+
+impl Canary {
+    /// The one that a seed plants.
+    pub fn of(seed: u64) -> Canary {
+        match seed % 3 {
+            0 => Canary::EarlyReplies,
+            1 => Canary::ForgottenRecord,
+            _ => Canary::EarlyHandOver,
+        }
+    }
 }
 
 /// A broken invariant: the seed that shows it again, when, and what.
@@ -86,6 +119,8 @@ enum Event {
     Sync,
     /// The coordinator dies and comes back.
     Restart,
+    /// What the coordinator has decided last cannot be appended: it is thrown away and loaded anew.
+    Refuse,
 }
 
 /// A reply that waits until the log is durable up to here.
@@ -118,12 +153,22 @@ struct World {
     owners: BTreeMap<(u64, i32, i32), String>,
     succession: u64,
     durable_epoch: i32,
+    member_epochs: BTreeMap<String, i32>,
+    orderly: bool,
+    /// When each member's last request arrives.
+    arrivals: Vec<Mono>,
+    canary: Option<Canary>,
     report: Report,
 }
 
 /// Runs one seed.
 pub fn run(seed: u64) -> Result<Report, Broken> {
-    let mut world = World::new(seed);
+    run_with(seed, None)
+}
+
+/// Runs one seed, with a bug planted.
+pub fn run_with(seed: u64, canary: Option<Canary>) -> Result<Report, Broken> {
+    let mut world = World::new(seed, canary);
     while let Some(((at, _), event)) = world.events.pop_first() {
         if at > SETTLED_BY {
             break;
@@ -139,8 +184,9 @@ pub fn run(seed: u64) -> Result<Report, Broken> {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, canary: Option<Canary>) -> World {
         let mut random = Prng::new(seed);
+        let orderly = random.one_in(2);
         let settings = Settings {
             initial_rebalance_delay_ms: 500,
             session_timeout_ms_min: 1_000,
@@ -172,6 +218,7 @@ impl World {
             )
         });
         let members = members.collect::<Vec<_>>();
+        let arrivals = vec![Mono(0); members.len()];
         let mut world = World {
             coordinator: Coordinator::new(settings.clone(), seed),
             random,
@@ -196,6 +243,10 @@ impl World {
             owners: BTreeMap::new(),
             succession: 0,
             durable_epoch: 0,
+            member_epochs: BTreeMap::new(),
+            orderly,
+            arrivals,
+            canary,
             report: Report::default(),
         };
         for member in 0..world.members.len() {
@@ -204,7 +255,11 @@ impl World {
         }
         for _ in 0..world.random.below(4) {
             let at = world.random.below(FAULTS_END.0 / MILLISECOND);
-            world.after(at, Event::Restart);
+            let event = match world.random.one_in(3) {
+                true => Event::Refuse,
+                false => Event::Restart,
+            };
+            world.after(at, event);
         }
         world.after(1, Event::Sync);
         world
@@ -265,7 +320,7 @@ impl World {
                 {
                     self.send(member, next);
                 }
-                Ok(())
+                self.check_beliefs()
             }
             Event::Sync => {
                 let wait = 1 + self.random.below(if self.faulty() { 60 } else { 100 });
@@ -273,6 +328,7 @@ impl World {
                 self.sync()
             }
             Event::Restart => self.restart(),
+            Event::Refuse => self.refuse(),
         }
     }
 
@@ -307,7 +363,7 @@ impl World {
         let life = self.members[member].life;
         let copies = match self.faulty() {
             true if self.random.one_in(20) => 0,
-            true if self.random.one_in(20) => 2,
+            true if !self.orderly && self.random.one_in(20) => 2,
             true | false => 1,
         };
         for _ in 0..copies {
@@ -316,15 +372,19 @@ impl World {
             } else {
                 1
             };
+            let mut at = Mono(self.now.mono.0 + delay * MILLISECOND);
+            if self.orderly {
+                at = at.max(self.arrivals[member]);
+                self.arrivals[member] = at;
+            }
             let request = Box::new(self.members[member].request(token, outgoing.clone()));
-            self.after(
-                delay,
-                Event::Arrive {
-                    member,
-                    life,
-                    request,
-                },
-            );
+            let arrive = Event::Arrive {
+                member,
+                life,
+                request,
+            };
+            self.sequence += 1;
+            self.events.insert((at, self.sequence), arrive);
         }
     }
 
@@ -338,10 +398,15 @@ impl World {
         };
         let name = self.members[member].id.clone();
         self.askers.insert(token, (member, life, name));
-        let request = Request {
+        let mut request = Request {
             token,
             ..request.clone()
         };
+        if self.canary == Some(Canary::EarlyHandOver)
+            && let Body::ConsumerGroupHeartbeat(body) = &mut request.body
+        {
+            body.topic_partitions = Some(Vec::new());
+        }
         let decision = self.coordinator.handle(self.now, &request, &self.topics);
         self.decided(decision)
     }
@@ -378,7 +443,13 @@ impl World {
             succession,
         }));
         self.check_owners()?;
-        self.check_offsets()
+        self.check_offsets()?;
+        if self.canary == Some(Canary::EarlyReplies) {
+            for held in std::mem::take(&mut self.held) {
+                self.released(held)?;
+            }
+        }
+        Ok(())
     }
 
     /// A group without members may begin its epochs anew.
@@ -433,6 +504,7 @@ impl World {
         let Some((index, life, name)) = self.askers.remove(&held.token) else {
             return Ok(());
         };
+        self.check_member_epoch(&name, &held.reply)?;
         if let Some((epoch, owned)) = self.members[index].told(life, &held.reply) {
             for partition in owned {
                 let place = (held.succession, epoch, partition);
@@ -467,13 +539,50 @@ impl World {
 
     /// The coordinator dies with everything that was not durable, and loads what was.
     fn restart(&mut self) -> Result<(), String> {
+        self.askers.clear();
+        let fresh = Coordinator::new(self.settings.clone(), self.random.next_u64());
+        self.load(fresh)
+    }
+
+    /// The coordinator lives, but is ahead of its log: who waits for it is refused, and another one
+    /// loads what is durable.
+    fn refuse(&mut self) -> Result<(), String> {
+        let fresh = Coordinator::new(self.settings.clone(), self.random.next_u64());
+        let ahead = std::mem::replace(&mut self.coordinator, fresh.clone());
+        for (token, reply) in ahead.unload(ErrorCode::CoordinatorNotAvailable) {
+            if let Some((member, life, _)) = self.askers.remove(&token) {
+                let delay = 1 + self.random.below(300);
+                self.after(
+                    delay,
+                    Event::Answer {
+                        member,
+                        life,
+                        token,
+                        reply,
+                    },
+                );
+            }
+        }
+        self.load(fresh)
+    }
+
+    /// Loads what was durable, of which compaction may have left only the latest record of each
+    /// key.
+    fn load(&mut self, mut coordinator: Coordinator) -> Result<(), String> {
         self.report.restarts += 1;
         self.log.truncate(self.durable);
         self.held.clear();
-        self.askers.clear();
         self.sent_commits.clear();
-        let mut coordinator = Coordinator::new(self.settings.clone(), self.random.next_u64());
-        for (place, (key, value)) in (0i64..).zip(&self.log) {
+        if self.random.one_in(2) {
+            let keep_tombstones = self.random.one_in(2);
+            compact(&mut self.log, keep_tombstones);
+            self.durable = self.log.len();
+        }
+        let known = match self.canary {
+            Some(Canary::ForgottenRecord) => self.log.len().saturating_sub(1),
+            _ => self.log.len(),
+        };
+        for (place, (key, value)) in (0i64..).zip(&self.log[..known]) {
             let replayed = coordinator.replay(key, value.as_deref(), Offset(place));
             replayed.map_err(|malformed| format!("a record of our own: {malformed:?}"))?;
         }
@@ -481,6 +590,50 @@ impl World {
         self.offsets.clear();
         let decision = self.coordinator.loaded(self.now);
         self.decided(decision)
+    }
+
+    fn check_member_epoch(&mut self, id: &str, reply: &Reply) -> Result<(), String> {
+        let Reply::ConsumerGroupHeartbeat(response) = reply else {
+            return Ok(());
+        };
+        // Who is refused or has left has no epoch.
+        if response.error_code != 0 || response.member_epoch < 0 {
+            return Ok(());
+        }
+        let epoch = response.member_epoch;
+        let before = self.member_epochs.insert(id.to_owned(), epoch);
+        match before.filter(|before| epoch < *before) {
+            Some(before) => Err(format!("{id} was at epoch {before} and is at {epoch}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Members that the group does not know any more may not have heard of it yet.
+    fn check_beliefs(&self) -> Result<(), String> {
+        let Some(group) = self
+            .coordinator
+            .groups()
+            .get(GROUP)
+            .filter(|_| self.orderly)
+        else {
+            return Ok(());
+        };
+        let known = |id: &str| match group {
+            Group::Classic(group) => group.members().contains_key(id),
+            Group::Consumer(group) => group.members().contains_key(id),
+        };
+        let mut believers: BTreeMap<i32, &str> = BTreeMap::new();
+        for member in self.members.iter().filter(|member| known(&member.id)) {
+            for partition in &member.owned {
+                if let Some(other) = believers.insert(*partition, &member.id) {
+                    return Err(format!(
+                        "{other} and {} believe that they own {partition}",
+                        member.id
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_owners(&self) -> Result<(), String> {
@@ -543,6 +696,20 @@ impl World {
     }
 }
 
+/// Leaves the latest record of each key, where it was.
+fn compact(log: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>, keep_tombstones: bool) {
+    let mut latest: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    for (place, (key, _)) in log.iter().enumerate() {
+        latest.insert(key.clone(), place);
+    }
+    let mut place = 0;
+    log.retain(|(key, value)| {
+        let kept = latest.get(key) == Some(&place) && (keep_tombstones || value.is_some());
+        place += 1;
+        kept
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -558,6 +725,18 @@ mod tests {
             }
         }
         assert!(restarts > seeds, "the faults did not happen: {restarts}");
+    }
+
+    #[test]
+    fn planted_bugs_are_found() {
+        for canary in [
+            Canary::EarlyReplies,
+            Canary::ForgottenRecord,
+            Canary::EarlyHandOver,
+        ] {
+            let found = (0..60).any(|seed| run_with(seed, Some(canary)).is_err());
+            assert!(found, "{canary:?}");
+        }
     }
 
     #[test]

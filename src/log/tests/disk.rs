@@ -105,11 +105,18 @@ impl Disk {
             } => {
                 self.writes += 1;
                 assert!(at % 4096 == 0 && data.len() % 4096 == 0, "aligned");
-                let entry = self
-                    .files
-                    .get_mut(&file)
-                    .expect("written after it was allocated");
-                assert!(entry.named, "no write before the name is durable");
+                // What compaction writes gets a durable name when it is whole.
+                let unfinished = file.name().ends_with(".cleaned");
+                let entry = if unfinished {
+                    self.files.entry(file).or_default()
+                } else {
+                    let entry = self.files.get_mut(&file);
+                    entry.expect("written after it was allocated")
+                };
+                assert!(
+                    entry.named || unfinished,
+                    "no write before the name is durable"
+                );
                 put(&mut entry.now, at as usize, &data);
                 if durable {
                     put(&mut entry.durable, at as usize, &data);
@@ -131,11 +138,17 @@ impl Disk {
                 };
                 entry.durable = entry.now.clone();
             }
-            DiskOp::Allocate { file, size, .. } => {
+            DiskOp::Allocate {
+                file,
+                size,
+                zeros_from,
+                ..
+            } => {
                 assert!(self.directories.contains(&file.parent()), "{file:?}");
                 let entry = self.files.entry(file).or_default();
                 let size = entry.now.len().max(size as usize);
                 entry.now.resize(size, 0);
+                entry.now[zeros_from.map_or(size, |from| from as usize)..].fill(0);
             }
             DiskOp::Truncate { file, size, .. } => {
                 let entry = self.files.get_mut(&file).expect("a file to cut");
@@ -198,7 +211,8 @@ impl Disk {
     }
 
     fn rename(&mut self, from: FilePath, to: FilePath) -> Result<DiskOutput, DiskFault> {
-        if let Some(entry) = self.files.remove(&from) {
+        if let Some(mut entry) = self.files.remove(&from) {
+            entry.named = true;
             self.files.insert(to, entry);
             return Ok(DiskOutput::Done);
         }
@@ -231,7 +245,7 @@ impl Disk {
         for op in std::mem::take(&mut self.pending) {
             match op {
                 DiskOp::Write { file, at, data, .. } => {
-                    let entry = self.files.get_mut(&file).expect("allocated");
+                    let entry = self.files.entry(file).or_default();
                     tear(&mut self.prng, &mut entry.durable, at as usize, &data);
                 }
                 DiskOp::Allocate { file, size, .. } if self.prng.one_in(2) => {
@@ -255,7 +269,7 @@ impl Disk {
 
     fn perform_atomic(&mut self, op: DiskOp) -> Result<DiskOutput, DiskFault> {
         match op {
-            DiskOp::ReplaceFile { .. } | DiskOp::Truncate { .. } => {
+            DiskOp::ReplaceFile { .. } | DiskOp::Truncate { .. } | DiskOp::Rename { .. } => {
                 let before = self.trouble;
                 self.trouble = Trouble::None;
                 let result = self.perform(op);

@@ -1,9 +1,11 @@
 //! The log on a disk in memory.
 
+mod compaction;
 mod crash;
 mod damage;
 mod disk;
 mod rules;
+mod start;
 
 use bytes::Bytes;
 
@@ -155,7 +157,7 @@ impl World {
         for slice in slices {
             match slice {
                 Slice::Memory(memory) => bytes.extend_from_slice(memory),
-                Slice::File { file, at, len } => {
+                Slice::File { file, at, len, .. } => {
                     let contents = &self.disk.files[file].now;
                     bytes.extend_from_slice(&contents[*at as usize..*at as usize + len]);
                 }

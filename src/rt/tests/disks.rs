@@ -74,7 +74,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
             let disk = Disk::new(vec![root], DiskOptions::default(), pool.clone(), blocking);
             let file = FilePath::new(0, "t-0/0.log");
             let data = block(Some(&pool), 64 << 10, 1);
-            assert!(data.is_registered());
+            assert!(data.is_pooled());
             let write = |at: u64, data: &Arc<Buf>, durable| DiskOp::Write {
                 id: ID,
                 file: file.clone(),
@@ -100,6 +100,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
                     id: ID,
                     file: file.clone(),
                     size: 1 << 20,
+                    zeros_from: None,
                 },
             )
             .await;
@@ -131,6 +132,38 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
             assert_eq!(counts.disk_faults, 1);
         });
     }
+}
+
+#[test]
+fn zeros_written_ahead_leave_alone_what_lies_before() {
+    run(|| async {
+        let place = directory_on_disk();
+        let options = DiskOptions::default();
+        let disk = disk_in(place.path(), DurableWrite::WithTheWrite, options);
+        let (file, data) = (FilePath::new(0, "0.log"), block(None, 8 * BLOCK, 3));
+        let at = 300 << 10;
+        let allocate = |size, zeros_from| DiskOp::Allocate {
+            id: ID,
+            file: file.clone(),
+            size,
+            zeros_from,
+        };
+        done(&disk, allocate(at + data.len() as u64, None)).await;
+        let write = DiskOp::Write {
+            id: ID,
+            file: file.clone(),
+            at,
+            data: data.clone(),
+            durable: true,
+        };
+        done(&disk, write).await;
+        let end = at + data.len() as u64;
+        done(&disk, allocate(1 << 20, Some(end))).await;
+        let back = read(&disk, &file, at, 1 << 20).await;
+        assert_eq!(back.len() as u64, (1 << 20) - at);
+        assert!(back[..data.len()] == data[..]);
+        assert!(back[data.len()..].iter().all(|byte| *byte == 0));
+    });
 }
 
 #[test]

@@ -75,10 +75,34 @@ export async function work(bootstrap, groupId, topic, assignor) {
       ? { groupProtocol: 'consumer' }
       : { sessionTimeout: 6_000, rebalanceTimeout: 6_000, heartbeatInterval: 300 })
   })
+  // A rejoin that is under way when the consumer closes ends in an error event, and one that nobody listens to in
+  // the end of the process.
+  consumer.on('error', error => event('refused', JSON.stringify(error.message)))
   const done = new Map()
   let owned = []
+  // The stream does not drop what it has buffered when a partition goes, and a fetch that is under way brings more of
+  // it; when a partition comes, the stream begins at its last commit. So of what it hands on, an application that is
+  // to process a partition in order, and only while it owns it, has to take what is next from the last commit on and
+  // nothing else; and as long as it does not know that commit, it takes nothing, so that it commits nothing either.
+  const position = new Map()
+  const locate = async partitions => {
+    partitions.forEach(partition => position.set(partition, partitions))
+    while (partitions.some(partition => position.get(partition) === partitions)) {
+      try {
+        const committed = await consumer.listCommittedOffsets({ topics: [{ topic, partitions }] })
+        for (const partition of partitions) {
+          const offset = committed.get(topic)[partition]
+          if (position.get(partition) === partitions) position.set(partition, offset > 0n ? offset : 0n)
+        }
+      } catch (error) {
+        event('refused', JSON.stringify(error.message))
+        await new Promise(resolve => setTimeout(resolve, 100))
+      }
+    }
+  }
   const revoke = partitions => {
     partitions.forEach(partition => done.delete(partition))
+    partitions.forEach(partition => position.delete(partition))
     if (partitions.length > 0) event('revoked', '-', numbers(partitions))
     owned = owned.filter(partition => !partitions.includes(partition))
   }
@@ -95,6 +119,7 @@ export async function work(bootstrap, groupId, topic, assignor) {
       revoke(owned.filter(partition => !now.includes(partition)))
       owned = now
       if (added.length > 0 || (!joined && consumer.assignments)) event('assigned', '-', numbers(added))
+      if (added.length > 0) locate(added)
       joined ||= consumer.assignments !== null
     })
   } else {
@@ -102,6 +127,7 @@ export async function work(bootstrap, groupId, topic, assignor) {
     consumer.on('consumer:group:join', ({ generationId, assignments }) => {
       owned = mine(assignments)
       event('assigned', generationId, numbers(owned))
+      if (owned.length > 0) locate(owned)
     })
   }
   const stream = await consumer.consume({
@@ -142,6 +168,8 @@ export async function work(bootstrap, groupId, topic, assignor) {
   }
   const ticking = setInterval(commit, 100)
   for await (const { partition, offset } of stream) {
+    if (position.get(partition) !== offset) continue
+    position.set(partition, offset + 1n)
     event('record', partition, offset)
     done.set(partition, offset)
     uncommitted += 1

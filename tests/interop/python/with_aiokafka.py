@@ -85,8 +85,13 @@ async def _work(bootstrap, group, topic, assignor):
         except KafkaError as refusal:
             event("refused", type(refusal).__name__)
 
+    leaving = False
+
     class Diary(ConsumerRebalanceListener):
         async def on_partitions_assigned(self, assigned):
+            # A rebalance that ends while we leave: nothing of this will be processed.
+            if leaving:
+                return
             event("assigned", "-", numbers(each.partition for each in assigned))
 
         async def on_partitions_revoked(self, revoked):
@@ -106,5 +111,9 @@ async def _work(bootstrap, group, topic, assignor):
                 event("record", each.partition, each.offset)
                 done[each.partition] = each.offset
         await commit()
+    # stop() leaves the group without a call of on_partitions_revoked, and others own what was ours before it
+    # returns: so we let go first.
+    leaving = True
+    event("revoked", "-", numbers(each.partition for each in consumer.assignment()))
     await consumer.stop()
     event("left")

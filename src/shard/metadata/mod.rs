@@ -5,19 +5,20 @@
 //! that was created can be written to at once, and the name of a deleted topic is free only when
 //! its old directories are out of the way on every core.
 
+mod boot;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{
-    CoreId, DirectoryEntry, DiskDone, DiskOp, DiskOutput, FilePath, LeaderEpoch, Now, Offset, OpId,
-    Prng, ProducerId, TopicId,
+    CoreId, DiskDone, DiskOp, FilePath, LeaderEpoch, Now, Offset, Prng, ProducerId, TopicId,
 };
 use crate::cluster::{ControlReply, ControlRequest, Controller, Decision, Image, Record};
-use crate::log::{self, Log, Read, Slice};
-use crate::record::{BatchBuilder, Batches, Codec, Scratch};
+use crate::log::{self, Log};
+use crate::record::{BatchBuilder, Codec, Scratch};
 
 use super::core::{Core, Setup, Timer};
-use super::lifecycle::{METADATA_TOPIC, parse_directory_name};
+use super::lifecycle::METADATA_TOPIC;
 use super::message::{Effects, PeerMessage, Reply, Ticket};
 
 /// The owner of the metadata log's disk operations.
@@ -26,14 +27,8 @@ pub(super) const METADATA_OWNER: u32 = u32::MAX;
 pub(super) const BOOT_OWNER: u32 = u32::MAX - 1;
 /// The directory of the metadata log: KRaft's name, so that Kafka's tools know it.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
-/// How many bytes of the metadata log are replayed at a time.
-const REPLAY_BYTES: usize = 1 << 20;
 /// The metadata log has one leader for ever: a quorum of one, in its first term.
 const EPOCH: LeaderEpoch = LeaderEpoch(1);
-/// What deleted partitions' directories end in until they are gone.
-const DELETED_SUFFIX: &str = "-delete";
-/// What directories that no topic claims are renamed to; kept for a person to look at.
-const STRAY_SUFFIX: &str = "-stray";
 
 /// Who asked for a change.
 #[derive(Debug)]
@@ -156,124 +151,6 @@ impl Metadata {
         }
         self.closed
     }
-
-    /// Applies what the log holds, from where the last call stopped; false while the disk is busy
-    /// for it. An error is a log that cannot be believed.
-    fn replay(&mut self, disk: &mut Vec<DiskOp>) -> Result<bool, String> {
-        loop {
-            let Stage::Replaying(from) = self.stage else {
-                return Ok(true);
-            };
-            let end = self.log.committed_end();
-            if from >= end {
-                return Ok(true);
-            }
-            match self.log.read_memory(from, end, REPLAY_BYTES) {
-                Read::Slices(slices) => {
-                    let mut next = from;
-                    for slice in &slices {
-                        let Slice::Memory(bytes) = slice else {
-                            continue;
-                        };
-                        next = self.replay_batches(bytes, next)?;
-                    }
-                    if next <= from {
-                        return Err(format!("no record can be read at offset {from}"));
-                    }
-                    self.stage = Stage::Replaying(next);
-                }
-                Read::Fill(range) => {
-                    self.log.fill(range, disk);
-                    return Ok(false);
-                }
-                Read::Nothing | Read::BelowStart | Read::AboveEnd | Read::Fenced => {
-                    return Err(format!("no record can be read at offset {from}"));
-                }
-            }
-        }
-    }
-
-    fn replay_batches(&mut self, bytes: &[u8], from: Offset) -> Result<Offset, String> {
-        let mut next = from;
-        for batch in Batches::new(bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            batch.verify().map_err(|error| error.to_string())?;
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let records = batch.records(&mut scratch, REPLAY_BYTES * 64);
-            for record in records.map_err(|error| error.to_string())? {
-                let record = record.map_err(|error| error.to_string())?;
-                if record.offset < from {
-                    continue;
-                }
-                let value = record.value.unwrap_or_default();
-                let decoded = Record::decode(value)
-                    .map_err(|error| format!("record at offset {}: {error}", record.offset))?;
-                self.apply(record.offset, &decoded)?;
-            }
-            next = batch.header.last_offset().plus(1);
-            self.scratch = scratch;
-        }
-        Ok(next)
-    }
-
-    fn apply(&mut self, offset: Offset, record: &Record) -> Result<(), String> {
-        if let Record::RemoveTopic { id } = record
-            && let Some(topic) = self.image.topic_by_id(*id)
-        {
-            self.deleted_names.insert(topic.name.to_string());
-        }
-        if let Record::Topic { name, .. } = record {
-            self.deleted_names.remove(name);
-        }
-        self.image
-            .apply(offset, record)
-            .map_err(|error| format!("record at offset {offset}: {error}"))
-    }
-
-    /// What is on the data directories goes where it belongs: partitions are noted, deleted ones
-    /// removed, strays renamed. Returns how many operations that takes.
-    fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
-        let mut operations = 0;
-        let id = OpId {
-            owner: BOOT_OWNER,
-            sequence: u32::from(self.disks),
-        };
-        for entry in entries.iter().filter(|entry| entry.is_directory) {
-            let path = FilePath::new(disk, &entry.name);
-            if entry.name == METADATA_DIRECTORY || entry.name.ends_with(STRAY_SUFFIX) {
-                continue;
-            }
-            if entry.name.ends_with(DELETED_SUFFIX) {
-                out.push(DiskOp::RemoveDirectory {
-                    id,
-                    directory: path,
-                });
-                operations += 1;
-                continue;
-            }
-            let Some((topic, partition)) = parse_directory_name(&entry.name) else {
-                continue;
-            };
-            let live = self
-                .image
-                .topic(topic)
-                .and_then(|topic| topic.partition(partition));
-            if live.is_some() {
-                self.directories.insert(entry.name.clone(), disk);
-            } else if self.deleted_names.contains(topic) {
-                out.push(DiskOp::RemoveDirectory {
-                    id,
-                    directory: path,
-                });
-                operations += 1;
-            } else {
-                let to = FilePath::new(disk, &format!("{}{STRAY_SUFFIX}", entry.name));
-                out.push(DiskOp::Rename { id, from: path, to });
-                operations += 1;
-            }
-        }
-        operations
-    }
 }
 
 impl Core {
@@ -322,6 +199,8 @@ impl Core {
                     self.replay_metadata(effects);
                 }
                 log::Event::Filled => self.replay_metadata(effects),
+                // The metadata log is never compacted: nobody begins a round.
+                log::Event::CompactionDue => {}
                 log::Event::Committed => self.metadata_committed(now, effects),
                 log::Event::CheckpointWanted => {
                     metadata
@@ -343,98 +222,6 @@ impl Core {
                 | log::Event::StartOffsetDurable(_)
                 | log::Event::Deleted => {}
             }
-        }
-    }
-
-    fn replay_metadata(&mut self, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else {
-            return;
-        };
-        match metadata.replay(&mut effects.disk) {
-            Ok(false) => {}
-            Ok(true) => {
-                metadata.stage = Stage::SortingOut(usize::from(metadata.disks));
-                for disk in 0..metadata.disks {
-                    let id = OpId {
-                        owner: BOOT_OWNER,
-                        sequence: u32::from(disk),
-                    };
-                    effects.disk.push(DiskOp::List {
-                        id,
-                        directory: FilePath::new(disk, ""),
-                    });
-                }
-            }
-            Err(why) => {
-                metadata.stage = Stage::Failed;
-                effects.fatal = Some(format!("the metadata log cannot be replayed: {why}"));
-            }
-        }
-    }
-
-    /// The outcome of something core 0 did before its first image.
-    pub(super) fn boot_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else {
-            return;
-        };
-        let Stage::SortingOut(outstanding) = metadata.stage else {
-            return;
-        };
-        let mut outstanding = outstanding - 1;
-        match done.result {
-            Ok(DiskOutput::Entries(entries)) => {
-                let disk = done.id.sequence as u16;
-                outstanding += metadata.sort_out(disk, &entries, &mut effects.disk);
-            }
-            Ok(_) => {}
-            Err(fault) => {
-                metadata.stage = Stage::Failed;
-                effects.fatal = Some(fault.to_string());
-                return;
-            }
-        }
-        metadata.stage = Stage::SortingOut(outstanding);
-        if outstanding == 0 {
-            metadata.stage = Stage::Serving;
-            self.begin_serving(now, effects);
-        }
-    }
-
-    /// The log is replayed and the disks are in order: what this broker has to say of itself goes
-    /// into the log, and the first image goes out.
-    fn begin_serving(&mut self, now: Now, effects: &mut Effects) {
-        let registration = self.setup.registration.clone();
-        let Some(metadata) = &mut self.metadata else {
-            return;
-        };
-        if metadata.closing {
-            // Told to stop before it could serve: its log takes no records any more.
-            return;
-        }
-        let decision = metadata.controller.start(registration, &metadata.image);
-        if metadata.commit(now, Asker::Start, decision).is_err() {
-            metadata.stage = Stage::Failed;
-            effects.fatal = Some("the metadata log takes no records".to_owned());
-        }
-    }
-
-    fn first_image(&mut self, effects: &mut Effects) {
-        let Some(metadata) = &mut self.metadata else {
-            return;
-        };
-        metadata.version = 1;
-        let directories = Arc::new(std::mem::take(&mut metadata.directories));
-        let image = Arc::new(metadata.image.clone());
-        for core in 0..metadata.cores {
-            effects.peers.push((
-                CoreId(core),
-                PeerMessage::Image {
-                    version: 1,
-                    image: image.clone(),
-                    records: Arc::default(),
-                    directories: Some(directories.clone()),
-                },
-            ));
         }
     }
 
@@ -506,22 +293,8 @@ impl Core {
         else {
             return;
         };
-        let mut removed = Vec::new();
-        for (index, record) in commit.records.iter().enumerate() {
-            let offset = commit.base_offset.plus(index as i64);
-            if let Err(why) = metadata.image.apply(offset, record) {
-                // The controller decided this on the very image it is applied to.
-                unreachable!("a decided record does not apply: {why}");
-            }
-            if let Record::RemoveTopic { id } = record {
-                removed.push(*id);
-            }
-        }
-        if let Asker::Start = commit.asker {
-            self.first_image(effects);
-        } else {
-            self.next_image(commit, removed, effects);
-        }
+        let removed = metadata.apply_commit(&commit);
+        self.next_image(commit, removed, effects);
         self.decide(now, effects);
     }
 
@@ -582,6 +355,22 @@ impl Core {
 }
 
 impl Metadata {
+    /// Changes the image as decided; gives the topics that go.
+    fn apply_commit(&mut self, commit: &Commit) -> Vec<TopicId> {
+        let mut removed = Vec::new();
+        for (index, record) in commit.records.iter().enumerate() {
+            let offset = commit.base_offset.plus(index as i64);
+            if let Err(why) = self.image.apply(offset, record) {
+                // The controller decided this on the very image it is applied to.
+                unreachable!("a decided record does not apply: {why}");
+            }
+            if let Record::RemoveTopic { id } = record {
+                removed.push(*id);
+            }
+        }
+        removed
+    }
+
     /// Appends a decision's records as one batch. Gives the asker back if the log refuses.
     fn commit(&mut self, now: Now, asker: Asker, decision: Decision) -> Result<(), Asker> {
         let Decision { records, reply } = decision;

@@ -1,0 +1,312 @@
+//! One connection that reads: what to ask for next, and what came.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::content::{self, Following};
+use super::plan::{ConsumerPlan, Role};
+use super::producer::Out;
+use super::shared::{Progress, Window};
+use super::tally::{Flow, Tally};
+use crate::base::{Offset, PartitionIndex};
+use crate::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use crate::protocol::header::parse_response_header;
+use crate::protocol::messages::StrBytes;
+use crate::protocol::{ApiKey, ErrorCode, TopicRef};
+use crate::record::{Batch, BatchError, Batches, Scratch};
+
+/// Fetch sessions exist from this version on (KIP-227).
+const SESSIONS_FROM: i16 = 7;
+/// The most bytes that one batch may unpack to.
+const UNPACKED_BYTES_MAX: usize = 1 << 30;
+
+/// A partition that is read.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: Offset,
+    next: Offset,
+    /// Where a reader that catches up is done.
+    until: Offset,
+    /// True if the session does not know `next` yet.
+    is_news: bool,
+}
+
+/// A connection that reads.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    plan: ConsumerPlan,
+    topic: StrBytes,
+    client_id: StrBytes,
+    run: u32,
+    places: BTreeMap<PartitionIndex, Place>,
+    /// Session id and the epoch of the next request; epoch 0 begins one, -1 is none.
+    session: (i32, i32),
+    is_waiting: bool,
+    correlation_id: i32,
+    following: Following,
+    scratch: Scratch,
+    is_done: bool,
+}
+
+impl Consumer {
+    pub(super) fn new(plan: ConsumerPlan, topic: &StrBytes, run: u32) -> Consumer {
+        let places = plan.positions.iter().map(|(partition, start, until)| {
+            let place = Place {
+                start: *start,
+                next: *start,
+                until: *until,
+                is_news: true,
+            };
+            (*partition, place)
+        });
+        let places: BTreeMap<_, _> = places.collect();
+        // A session saves naming all partitions each time; for one or two there is nothing to save.
+        let sessions = places.len() > 2 && plan.version >= SESSIONS_FROM;
+        Consumer {
+            session: (0, if sessions { 0 } else { -1 }),
+            places,
+            topic: topic.clone(),
+            client_id: StrBytes::from_static_str("corelane-bench"),
+            run,
+            is_waiting: false,
+            correlation_id: 0,
+            following: Following::default(),
+            scratch: Scratch::default(),
+            is_done: false,
+            plan,
+        }
+    }
+
+    /// Asks for more, if nothing is asked for.
+    pub(super) fn pump(&mut self, out: &mut impl Out) -> Result<(), String> {
+        if self.is_waiting || self.is_done {
+            return Ok(());
+        }
+        let in_session = self.session.1 > 0;
+        let bytes_max = self.plan.partition_bytes_max;
+        let mut partitions = Vec::new();
+        for (index, place) in &mut self.places {
+            let is_over = self.plan.role != Role::Tail && place.next >= place.until;
+            if (in_session && !place.is_news) || (is_over && !in_session) {
+                continue;
+            }
+            place.is_news = false;
+            partitions.push(FetchPartition::new(*index, place.next, bytes_max));
+        }
+        let topics = match partitions.is_empty() {
+            true => Vec::new(),
+            false => vec![FetchTopic {
+                topic: TopicRef::Name(self.topic.clone()),
+                partitions,
+            }],
+        };
+        let request = FetchRequest {
+            max_wait_ms: i32::try_from(self.plan.wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.plan.bytes_min,
+            max_bytes: self.plan.answer_bytes_max,
+            session_id: self.session.0,
+            session_epoch: self.session.1,
+            topics,
+            ..FetchRequest::default()
+        };
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let frame = request.frame(self.plan.version, self.correlation_id, &self.client_id);
+        self.is_waiting = true;
+        out.send(&frame, &[])
+    }
+
+    /// Takes an answer that came at `now`.
+    pub(super) fn reply(
+        &mut self,
+        now: u64,
+        frame: &Bytes,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let version = self.plan.version;
+        let (id, body) = parse_response_header(frame, ApiKey::Fetch, version)
+            .map_err(|malformed| malformed.to_string())?;
+        let response =
+            FetchResponse::decode(&body, version).map_err(|malformed| malformed.to_string())?;
+        if id != self.correlation_id {
+            return Err(format!("answer {id} instead of {}", self.correlation_id));
+        }
+        self.is_waiting = false;
+        if !response.error.is_none() {
+            tally.error(format!("fetch: {}", response.error));
+            let lost = matches!(
+                response.error,
+                ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch
+            );
+            if !lost {
+                return Err(format!("fetch: {}", response.error));
+            }
+            self.session = (0, 0);
+            return Ok(());
+        }
+        self.session = match self.session.1 {
+            -1 => (0, -1),
+            // The broker has no room for a session: all partitions are named each time.
+            _ if response.session_id == 0 => (0, -1),
+            epoch => (response.session_id, epoch.checked_add(1).unwrap_or(1)),
+        };
+        let parts = response.topics.iter().flat_map(|topic| &topic.partitions);
+        let mut first = true;
+        for part in parts {
+            if !part.error.is_none() {
+                tally.error(format!("fetch: {}", part.error));
+                if !part.error.is_retriable() {
+                    return Err(format!("fetch of partition {}: {}", part.index, part.error));
+                }
+                continue;
+            }
+            for bytes in &part.records {
+                self.take(now, part.index, bytes, std::mem::take(&mut first), tally)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        now: u64,
+        partition: PartitionIndex,
+        bytes: &[u8],
+        is_first: bool,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let Some(mut place) = self.places.get(&partition).copied() else {
+            return Err(format!("partition {partition} was not asked for"));
+        };
+        let mut flow = Flow {
+            requests: u64::from(is_first),
+            ..Flow::default()
+        };
+        let before = place.next;
+        for batch in Batches::new(bytes) {
+            match batch {
+                Ok(batch) => {
+                    let records = self.take_batch(now, partition, place, &batch, tally);
+                    flow.records += records;
+                    flow.bytes += batch.header.size() as u64;
+                    place.next = place.next.max(batch.header.last_offset().plus(1));
+                }
+                // The broker cut the last one: it comes whole with the next answer.
+                Err(BatchError::Incomplete { .. }) => break,
+                Err(error) => return Err(format!("partition {partition}: {error}")),
+            }
+        }
+        if place.next != before {
+            place.is_news = true;
+            self.places.insert(partition, place);
+        }
+        match self.plan.role {
+            Role::Tail => tally.read(now, flow),
+            Role::CatchUp | Role::Repeat => tally.catch_up(now, flow),
+        }
+        Ok(())
+    }
+
+    /// Looks at every record of a batch; returns how many were new.
+    fn take_batch(
+        &mut self,
+        now: u64,
+        partition: PartitionIndex,
+        place: Place,
+        batch: &Batch,
+        tally: &mut Tally,
+    ) -> u64 {
+        if batch.verify().is_err() {
+            tally.damaged += batch.header.record_count.max(0) as u64;
+            return 0;
+        }
+        if batch.header.is_control() {
+            return 0;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut new = 0;
+        match batch.records(&mut scratch, UNPACKED_BYTES_MAX) {
+            Err(_) => tally.damaged += batch.header.record_count.max(0) as u64,
+            Ok(records) => {
+                for record in records {
+                    let Ok(record) = record else {
+                        tally.damaged += 1;
+                        break;
+                    };
+                    if record.offset < place.next {
+                        continue;
+                    }
+                    new += 1;
+                    let Some(stamp) = record.value.and_then(content::read) else {
+                        tally.damaged += 1;
+                        continue;
+                    };
+                    let from_first = self.plan.from_first;
+                    self.following.see(partition, &stamp, from_first);
+                    if self.plan.role == Role::Tail && stamp.run == self.run {
+                        tally.arrive(now, stamp.intended);
+                    }
+                }
+            }
+        }
+        self.scratch = scratch;
+        new
+    }
+
+    /// True once everything is read that this reader is there for; one that repeats begins again.
+    pub(super) fn settle(
+        &mut self,
+        now: u64,
+        window: &Window,
+        progress: &Progress,
+        tally: &mut Tally,
+    ) -> bool {
+        if self.is_done {
+            return true;
+        }
+        let over = now >= window.until();
+        let mut places = self.places.iter();
+        let is_done = match self.plan.role {
+            Role::Tail => {
+                let producers = progress
+                    .producers
+                    .load(std::sync::atomic::Ordering::Relaxed);
+                let all_read = places.all(|(index, place)| place.next >= progress.end(*index));
+                over && producers == 0 && all_read
+            }
+            Role::CatchUp => places.all(|(_, place)| place.next >= place.until),
+            Role::Repeat if over => true,
+            Role::Repeat => {
+                if places.all(|(_, place)| place.next >= place.until) {
+                    self.rewind();
+                }
+                false
+            }
+        };
+        if is_done {
+            self.leave(progress, tally);
+        }
+        is_done
+    }
+
+    fn rewind(&mut self) {
+        self.following.rewind();
+        for place in self.places.values_mut() {
+            place.next = place.start;
+            place.is_news = true;
+        }
+    }
+
+    /// Ends, done or not; what the reader found out is counted.
+    pub(super) fn leave(&mut self, progress: &Progress, tally: &mut Tally) {
+        if std::mem::replace(&mut self.is_done, true) {
+            return;
+        }
+        tally.missing += self.following.missing;
+        tally.repeated += self.following.repeated;
+        if self.plan.role == Role::CatchUp {
+            let readers = &progress.catching_up;
+            readers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}

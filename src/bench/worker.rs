@@ -1,0 +1,290 @@
+//! One thread: its connections, and the loop that waits for sockets and for times.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+
+use super::consumer::Consumer;
+use super::content::Maker;
+use super::plan::{ConsumerPlan, Plan, ProducerPlan};
+use super::producer::{Out, Producer};
+use super::shared::{Progress, Window};
+use super::socket::{Came, Socket};
+use super::tally::Tally;
+use crate::rt::clock;
+
+/// `epoll` waits in milliseconds: what is due sooner than this is waited for awake.
+const AWAKE: u64 = 1_100_000;
+/// The longest wait.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+
+enum Work {
+    Write(Producer),
+    Read(Consumer),
+}
+
+struct Connection {
+    socket: Socket,
+    address: String,
+    work: Work,
+    /// The earliest time in the heap, if any.
+    timer: Option<u64>,
+    /// True if the socket may hold more to read.
+    is_readable: bool,
+    is_done: bool,
+}
+
+impl Out for Socket {
+    fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), String> {
+        Socket::send(self, head, body).map_err(|error| error.to_string())
+    }
+}
+
+/// Connections of one thread.
+pub(super) struct Worker {
+    poll: Poll,
+    connections: Vec<Connection>,
+    timers: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Connections whose sockets may hold more.
+    readable: Vec<usize>,
+    left: usize,
+}
+
+impl Worker {
+    /// Connects all.
+    pub(super) fn connect(
+        plan: &Plan,
+        producers: Vec<ProducerPlan>,
+        consumers: Vec<ConsumerPlan>,
+    ) -> Result<Worker, String> {
+        let poll = Poll::new().map_err(|error| error.to_string())?;
+        let mut connections = Vec::new();
+        let mut add = |address: String, work: Work| -> Result<(), String> {
+            let token = Token(connections.len());
+            let socket = Socket::connect(&address, poll.registry(), token)
+                .map_err(|error| format!("cannot connect to {address}: {error}"))?;
+            connections.push(Connection {
+                socket,
+                address,
+                work,
+                timer: None,
+                is_readable: false,
+                is_done: false,
+            });
+            Ok(())
+        };
+        // Readers first, so that they wait when the first record comes.
+        for consumer in consumers {
+            let address = consumer.address.clone();
+            let consumer = Consumer::new(consumer, &plan.topic, plan.run);
+            add(address, Work::Read(consumer))?;
+        }
+        for producer in producers {
+            let address = producer.address.clone();
+            let producer = Producer::new(producer, &plan.topic);
+            add(address, Work::Write(producer))?;
+        }
+        Ok(Worker {
+            poll,
+            left: connections.len(),
+            connections,
+            timers: BinaryHeap::new(),
+            readable: Vec::new(),
+        })
+    }
+
+    /// Works until all connections are done, or until `drain` nanoseconds after the window.
+    pub(super) fn run(
+        mut self,
+        window: &Window,
+        drain: u64,
+        maker: &mut Maker,
+        progress: &Arc<Progress>,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let mut events = Events::with_capacity(1024);
+        for index in 0..self.connections.len() {
+            if let Work::Write(producer) = &mut self.connections[index].work {
+                producer.begin(window);
+            }
+            self.pump(index, window, maker, tally)?;
+        }
+        let mut settled_at = 0;
+        while self.left > 0 {
+            let wait = self.wait();
+            self.poll
+                .poll(&mut events, Some(wait))
+                .or_else(|error| match error.kind() {
+                    std::io::ErrorKind::Interrupted => Ok(()),
+                    _ => Err(error.to_string()),
+                })?;
+            for event in &events {
+                let index = event.token().0;
+                if event.is_writable() {
+                    let connection = &mut self.connections[index];
+                    connection
+                        .socket
+                        .flush()
+                        .map_err(|error| format!("{}: {error}", connection.address))?;
+                }
+                if event.is_readable() || event.is_read_closed() {
+                    self.mark_readable(index);
+                }
+            }
+            for index in std::mem::take(&mut self.readable) {
+                self.connections[index].is_readable = false;
+                self.receive(index, progress, tally)?;
+                self.pump(index, window, maker, tally)?;
+            }
+            let now = clock::mono().0;
+            while let Some(Reverse((at, index))) = self.timers.peek().copied() {
+                if at > now {
+                    break;
+                }
+                self.timers.pop();
+                if self.connections[index].timer == Some(at) {
+                    self.connections[index].timer = None;
+                    self.pump(index, window, maker, tally)?;
+                }
+            }
+            tally.turn(now);
+            // Catching up and the end are looked at now and then, not each turn.
+            if now >= settled_at + 1_000_000 {
+                settled_at = now;
+                self.settle(now, window, maker, progress, tally)?;
+                if now >= window.until().saturating_add(drain) {
+                    break;
+                }
+            }
+        }
+        let now = clock::mono().0;
+        for connection in &mut self.connections {
+            match &mut connection.work {
+                Work::Write(producer) => producer.give_up(now, window, progress, tally),
+                Work::Read(consumer) => consumer.leave(progress, tally),
+            }
+        }
+        tally.finish();
+        Ok(())
+    }
+
+    fn mark_readable(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !std::mem::replace(&mut connection.is_readable, true) {
+            self.readable.push(index);
+        }
+    }
+
+    /// How long to wait for sockets.
+    fn wait(&self) -> Duration {
+        if !self.readable.is_empty() {
+            return Duration::ZERO;
+        }
+        let Some(Reverse((at, _))) = self.timers.peek() else {
+            return WAIT_MAX;
+        };
+        let left = at.saturating_sub(clock::mono().0);
+        match left < AWAKE {
+            true => Duration::ZERO,
+            false => Duration::from_nanos(left - AWAKE).min(WAIT_MAX),
+        }
+    }
+
+    /// Reads once and takes the whole frames.
+    fn receive(
+        &mut self,
+        index: usize,
+        progress: &Progress,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let Connection {
+            socket,
+            address,
+            work,
+            is_done,
+            ..
+        } = &mut self.connections[index];
+        let came = socket
+            .read()
+            .map_err(|error| format!("{address}: {error}"))?;
+        if came == Came::End {
+            return match is_done {
+                true => Ok(()),
+                false => Err(format!("{address}: the broker closed the connection")),
+            };
+        }
+        let now = clock::mono().0;
+        let taken = socket.frames(|frame| match work {
+            Work::Write(producer) => producer.reply(now, &frame, progress, tally),
+            Work::Read(consumer) => consumer.reply(now, &frame, tally),
+        });
+        taken.map_err(|error| format!("{address}: {error}"))?;
+        if came == Came::Some {
+            self.mark_readable(index);
+        }
+        Ok(())
+    }
+
+    fn pump(
+        &mut self,
+        index: usize,
+        window: &Window,
+        maker: &mut Maker,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let Connection {
+            socket,
+            address,
+            work,
+            timer,
+            ..
+        } = &mut self.connections[index];
+        let next = match work {
+            Work::Write(producer) => producer.pump(clock::mono().0, window, maker, tally, socket),
+            Work::Read(consumer) => consumer.pump(socket).map(|()| None),
+        };
+        let next = next.map_err(|error| format!("{address}: {error}"))?;
+        if let Some(at) = next.filter(|at| timer.is_none_or(|known| *at < known)) {
+            *timer = Some(at);
+            self.timers.push(Reverse((at, index)));
+        }
+        Ok(())
+    }
+
+    /// Ends what is done.
+    fn settle(
+        &mut self,
+        now: u64,
+        window: &Window,
+        maker: &mut Maker,
+        progress: &Progress,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        for index in 0..self.connections.len() {
+            let connection = &mut self.connections[index];
+            if connection.is_done {
+                continue;
+            }
+            let is_done = match &mut connection.work {
+                Work::Write(producer) => producer.settle(now, window, progress),
+                Work::Read(consumer) => consumer.settle(now, window, progress, tally),
+            };
+            if is_done {
+                connection.is_done = true;
+                self.left -= 1;
+            } else if matches!(connection.work, Work::Read(_)) {
+                // One that repeats may have begun again.
+                self.pump(index, window, maker, tally)?;
+            }
+        }
+        let readers = progress.catching_up.load(Ordering::Relaxed);
+        if window.ends_with_catch_up && readers == 0 {
+            window.end(now);
+        }
+        Ok(())
+    }
+}

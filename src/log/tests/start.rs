@@ -1,0 +1,105 @@
+//! What the next start finds: nothing that looks like damage and is none, and little to scan.
+
+use super::*;
+
+/// Runs everything but what lets a file grow beyond `size` bytes, which is put aside.
+fn run_without_growth(world: &mut World, size: u64, held: &mut Vec<DiskOp>) {
+    loop {
+        world.disk.pending.append(&mut world.out);
+        let grows = |op: &DiskOp| matches!(op, DiskOp::Allocate { size: to, .. } if *to > size);
+        let (growth, rest) = world.disk.pending.drain(..).partition(grows);
+        world.disk.pending = rest;
+        held.extend::<Vec<DiskOp>>(growth);
+        if !world.step() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_full_segment_is_trimmed_when_its_file_has_stopped_growing() {
+    let options = Options {
+        segment_bytes: 60_000,
+        ..Options::default()
+    };
+    let (mut world, mut held) = (World::new(1, options), Vec::new());
+    for size in [20_000, 5_000, 50_000] {
+        world.append(&batch(1, size, 0, 0)).expect("taken");
+        world.flush();
+        run_without_growth(&mut world, 32 << 10, &mut held);
+    }
+    let first = directory().join("00000000000000000000.log");
+    assert!(!held.is_empty(), "the first segment grows ahead");
+    assert_eq!(world.disk.files[&first].now.len(), 32 << 10, "not trimmed");
+    world.disk.pending.append(&mut held);
+    world.run();
+    assert_eq!(world.log.committed_end(), Offset(3));
+    assert!(
+        world.disk.files[&first].now.len() < 32 << 10,
+        "exactly its batches"
+    );
+    world.reopen();
+    world.ready();
+    assert_eq!(world.log.end_offset(), Offset(3));
+}
+
+#[test]
+fn an_emptied_log_goes_on_where_it_was_even_without_its_checkpoint() {
+    let options = Options {
+        segment_bytes: 9000,
+        retention_ms: 10,
+        file_delete_delay_ms: 0,
+        ..Options::default()
+    };
+    let mut world = World::new(1, options);
+    for n in 0..5 {
+        world.append_all(&batch(2, 3000, 1_000_000, n));
+    }
+    for _ in 0..3 {
+        world.tick(100);
+        world.log.enforce_retention(world.now, &mut world.out);
+        world.run();
+    }
+    assert_eq!(world.log.start_offset(), Offset(10));
+    let segments = || world.disk.files.keys();
+    assert_eq!(
+        segments()
+            .filter(|file| file.name().ends_with(".log"))
+            .count(),
+        1,
+        "only the new one: {:?}",
+        segments().collect::<Vec<_>>()
+    );
+    world
+        .disk
+        .files
+        .retain(|file, _| file.name() != "checkpoint");
+    world.reopen();
+    world.ready();
+    assert_eq!(
+        world.log.end_offset(),
+        Offset(10),
+        "no offset is given twice"
+    );
+}
+
+/// Otherwise each life could add as much again before the first checkpoint.
+#[test]
+fn what_was_scanned_counts_towards_the_next_checkpoint() {
+    let mut world = World::new(1, Options::default());
+    let batch = batch(1, 100_000, 0, 0);
+    for life in 1..4 {
+        world.append_all(&batch);
+        world.reopen();
+        world.ready();
+        assert_eq!(world.log.unvouched_bytes(), life * batch.len() as u64);
+        assert_eq!(world.log.tail.since_checkpoint, world.log.unvouched_bytes());
+    }
+    world.log.checkpoint(Bytes::new(), &mut world.out);
+    assert!(world.log.is_checkpointing());
+    world.run();
+    assert_eq!(world.log.unvouched_bytes(), 0);
+    world.reopen();
+    world.ready();
+    assert_eq!(world.log.unvouched_bytes(), 0);
+}
