@@ -276,6 +276,7 @@ impl Log {
             file: segment.file.clone(),
             at: position,
             len: len as usize,
+            hold: segment.hold.clone(),
         };
         Some((slice, end))
     }
