@@ -344,15 +344,7 @@ impl Inside {
         let (_, path) = self.resolve(file)?;
         let path = CString::new(path.as_os_str().as_bytes())?;
         let opened = match access {
-            Access::Buffered => {
-                let opened = self.open_at(path, libc::O_RDONLY).await?;
-                let advice = super::sendfile::advice();
-                if advice != 0 {
-                    // SAFETY: no pointers.
-                    unsafe { libc::posix_fadvise(opened.as_raw_fd(), 0, 0, advice) };
-                }
-                opened
-            }
+            Access::Buffered => self.open_at(path, libc::O_RDONLY).await?,
             Access::Direct => {
                 let flags = if create {
                     libc::O_RDWR | libc::O_CREAT

@@ -4,8 +4,13 @@
 //! pages are there; that they are also filled, and not still being read ahead, is sampled by
 //! one-byte reads that may not wait (`RWF_NOWAIT`). A slice that is not there is read once through
 //! the ring into a scratch buffer, which costs a copy on the cold path only and, unlike
-//! `FADV_WILLNEED`, is known to be over when it is over. The socket is non-blocking just around
-//! the call: nothing else of this shard runs in between, and the ring defers its work.
+//! `FADV_WILLNEED`, is known to be over when it is over. Several slices of a range are read ahead
+//! of the one that is sent. The socket is non-blocking just around the call: nothing else of this
+//! shard runs in between, and the ring defers its work.
+//!
+//! Readers that catch up make way for what else the shard does: one slice is sent in a turn, of all
+//! connections; and while the shard writes to a disk, one cold read is at the device at a time, in
+//! small pieces, since a write waits there behind every read.
 //!
 //! What is sent this way must never be rewritten: the kernel sends the pages themselves.
 
@@ -29,42 +34,10 @@ use crate::base::Buf;
 
 /// The most that one `sendfile` carries, so that other connections get their turns.
 const SLICE_MAX: u64 = 256 << 10;
-fn knob(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .unwrap_or(default)
-}
-pub(super) fn slice_max() -> u64 {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_SLICE", 256) << 10)
-}
-pub(super) fn beside_max() -> usize {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_BESIDE", 1)) as usize
-}
-fn beside_bytes() -> u64 {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_PIECE", 64)) << 10
-}
-pub(super) fn advice() -> i32 {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_ADVICE", 0)) as i32
-}
-fn direct() -> bool {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_DIRECT", 0)) != 0
-}
-fn slices_ahead() -> usize {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_AHEAD", 4)) as usize
-}
-pub(super) fn cold_max() -> usize {
-    static K: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *K.get_or_init(|| knob("K_COLD", 8)) as usize
-}
 /// How many slices of one range are looked at, and read if need be, before the first is sent.
 const SLICES_AHEAD: usize = 4;
+/// The most that one cold read asks for while the shard writes to a disk.
+const BESIDE_WRITES_BYTES: u64 = 64 << 10;
 /// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
 /// units of at least this size.
 const SAMPLE_EVERY: u64 = 64 << 10;
@@ -94,9 +67,6 @@ impl Stream {
     /// the file (UnexpectedEof otherwise) and must never be rewritten.
     pub async fn send_file(&self, file: Arc<File>, at: u64, len: u64) -> io::Result<()> {
         let (mut at, end) = (at, at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?);
-        if direct() {
-            return self.send_direct(file, at, end).await;
-        }
         let mut ahead = ReadAhead {
             machine: self.machine.clone(),
             file: file.clone(),
@@ -108,59 +78,6 @@ impl Stream {
             let slice_end = ahead.next_slice().await?;
             while at < slice_end {
                 at += self.send_some(&file, at, slice_end - at).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn send_direct(&self, file: Arc<File>, at: u64, end: u64) -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut options = std::fs::OpenOptions::new();
-        let file = Arc::new(options.read(true).custom_flags(libc::O_DIRECT).open(path)?);
-        let mut ahead: VecDeque<(u64, Task<io::Result<Buf>>)> = VecDeque::new();
-        let mut next = at - at % PAGE;
-        let mut at = at;
-        while at < end {
-            while ahead.len() < slices_ahead() && next < end {
-                let from = next;
-                next = ((from + slice_max()) / slice_max() * slice_max())
-                    .min(end.next_multiple_of(PAGE));
-                let (machine, file, len) =
-                    (self.machine.clone(), file.clone(), (next - from) as usize);
-                ahead.push_back((
-                    from,
-                    spawn_local(async move {
-                        let _permit = machine.cold_reads.enter().await;
-                        let mut buf = machine
-                            .scratch
-                            .borrow_mut()
-                            .pop()
-                            .unwrap_or_else(|| Buf::allocate(slice_max() as usize));
-                        let start = buf.whole_mut().as_mut_ptr();
-                        let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, len as u32);
-                        // SAFETY: kept.
-                        let reading = unsafe {
-                            machine
-                                .ring
-                                .submit(entry.offset(from).build(), (buf, file.clone()))
-                        };
-                        let (result, (mut buf, _)) = reading.await;
-                        buf.set_len(checked(result)?);
-                        Ok(buf)
-                    }),
-                ));
-            }
-            let Some((from, reading)) = ahead.pop_front() else {
-                break;
-            };
-            let buf = Arc::new(reading.await?);
-            let stop = (from + buf.len() as u64).min(end);
-            let view = Buf::slice(&buf, (at - from) as usize, (stop - from) as usize);
-            self.send_vectored(vec![view]).await?;
-            at = stop;
-            if let Ok(buf) = Arc::try_unwrap(buf) {
-                self.machine.scratch.borrow_mut().push(buf);
             }
         }
         Ok(())
@@ -237,11 +154,8 @@ impl ReadAhead {
     }
 
     fn look_ahead(&mut self) {
-        while self.slices.len() < slices_ahead() && self.next < self.end {
-            let (from, to) = (
-                self.next,
-                (self.next + slice_max()) / slice_max() * slice_max(),
-            );
+        while self.slices.len() < SLICES_AHEAD && self.next < self.end {
+            let (from, to) = (self.next, (self.next + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
             self.next = self.end.min(to);
             let reading = if is_resident(&self.file, from, self.next) {
                 None
@@ -264,7 +178,7 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
         false => None,
     };
     let piece = if beside_writes {
-        beside_bytes()
+        BESIDE_WRITES_BYTES
     } else {
         u64::MAX
     };
@@ -273,7 +187,7 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
     while at < to {
         let mut target = match scratch.take() {
             Some(buf) => buf,
-            None => Buf::allocate(slice_max() as usize),
+            None => Buf::allocate(SLICE_MAX as usize),
         };
         let start = target.whole_mut().as_mut_ptr();
         let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at).min(piece) as u32);
