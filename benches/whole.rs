@@ -1,24 +1,34 @@
 //! The broker as a whole against the machine it runs on: durable produce against `fio`, fetches from
 //! memory and from the disk against a bare sendfile loop, all in one run, interleaved.
 //!
-//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch`, `-- routing` a part;
+//! `cargo bench --bench whole` runs everything; `-- produce`, `-- fetch` (or one of its
+//! sources, `-- fetch memory`, `cached`, `disk`), `-- catch-up`, `-- routing` a part;
 //! `-- large` and `-- small` only the broker's side of `produce`, for a profiler beside it;
 //! `-- cleaner` a tail writer beside it; `-- partitions` small batches to many partitions. The broker has CPU 0, this process CPU 1.
 //! `CORELANE_BENCH_SECONDS` (default 4) is the length of a measurement, `CORELANE_BENCH_ROUNDS`
 //! (default 3) how often each is taken; medians are printed. `CORELANE_BENCH_BROKERS`, paths with a
 //! comma between, has `large`, `small` and `partitions` measure these programs in turn.
 
-use std::fs::File;
+#[path = "whole/bare.rs"]
+mod bare;
+#[path = "whole/catch_up.rs"]
+mod catch_up;
+#[path = "whole/fetch.rs"]
+mod fetch;
+#[path = "whole/reader.rs"]
+mod reader;
+#[path = "whole/routing.rs"]
+mod routing;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corelane::base::{Offset, PartitionIndex};
-use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use corelane::protocol::header::parse_response_header;
 use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use corelane::protocol::messages::{CreateTopicsRequest, StrBytes, TopicName, encode_request};
@@ -43,6 +53,7 @@ fn setting(name: &str, default: u64) -> u64 {
 struct Broker {
     child: Child,
     address: SocketAddr,
+    admin: SocketAddr,
     directory: PathBuf,
 }
 
@@ -70,7 +81,7 @@ impl Broker {
                 "--listen",
                 "127.0.0.1:0",
                 "--admin",
-                "off",
+                "127.0.0.1:0",
                 "--cores",
                 cores,
             ])
@@ -84,13 +95,15 @@ impl Broker {
         pin(&[1]);
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = lines.next().expect("a line").expect("readable");
-        let address = ready
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("kafka="));
-        let address = address.expect("an address").parse().expect("an address");
+        let address = |name: &str| -> SocketAddr {
+            let mut words = ready.split_whitespace();
+            let address = words.find_map(|word| word.strip_prefix(name));
+            address.expect("an address").parse().expect("an address")
+        };
         Broker {
             child,
-            address,
+            address: address("kafka="),
+            admin: address("admin="),
             directory,
         }
     }
@@ -516,62 +529,6 @@ fn fetch_frame(topic: &str, offset: i64, bytes: i32) -> Bytes {
     .frame(FETCH, 1, &StrBytes::from_static_str("bench"))
 }
 
-/// Reads the topic from `from` until `until` on one connection; MB/s.
-fn read_through(broker: &Broker, topic: &str, from: i64, until: i64) -> f64 {
-    let mut client = Client::connect(broker.address);
-    let (mut offset, mut bytes, begin) = (from, 0u64, Instant::now());
-    while offset < until {
-        client.send(&fetch_frame(topic, offset, 1 << 20));
-        let reply = Bytes::copy_from_slice(client.receive());
-        let (_, body) = parse_response_header(&reply, ApiKey::Fetch, FETCH).expect("a header");
-        let reply = FetchResponse::decode(&body, FETCH).expect("a reply");
-        let partition = &reply.topics[0].partitions[0];
-        assert!(partition.error.is_none(), "{}", partition.error);
-        let records = partition
-            .records
-            .iter()
-            .flat_map(|records| records.iter().copied());
-        let records: Vec<u8> = records.collect();
-        bytes += records.len() as u64;
-        let batches = corelane::record::Batches::new(&records);
-        let last = batches.map_while(Result::ok).last().expect("a batch");
-        offset = last.header.last_offset().0 + 1;
-    }
-    bytes as f64 / begin.elapsed().as_secs_f64() / 1e6
-}
-
-/// The same bytes of the same file over a socket with nothing but sendfile(2); MB/s.
-fn bare_sendfile(path: &Path, bytes: u64) -> f64 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let path = path.to_owned();
-    let sender = std::thread::spawn(move || {
-        pin(&[0]);
-        let (stream, _) = listener.accept().expect("a reader");
-        let file = File::open(path).expect("a segment");
-        let mut at: libc::off_t = 0;
-        while (at as u64) < bytes {
-            let count = (bytes - at as u64).min(1 << 20) as usize;
-            // SAFETY: both descriptors are open, `at` is a valid place.
-            let sent =
-                unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &mut at, count) };
-            assert!(sent > 0, "sendfile");
-        }
-    });
-    let mut stream = TcpStream::connect(address).expect("a sender");
-    let mut buffer = vec![0; 1 << 20];
-    let (mut received, begin) = (0u64, Instant::now());
-    while received < bytes {
-        match stream.read(&mut buffer).expect("bytes") {
-            0 => break,
-            count => received += count as u64,
-        }
-    }
-    let took = begin.elapsed().as_secs_f64();
-    let _ = sender.join();
-    received as f64 / took / 1e6
-}
-
 fn pin(cpus: &[usize]) {
     // SAFETY: a cpu_set_t of zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -579,82 +536,6 @@ fn pin(cpus: &[usize]) {
     unsafe {
         cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
-}
-
-fn drop_page_cache() {
-    if std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
-        println!("  (not root: the page cache was not dropped)");
-    }
-}
-
-fn fetch_against_sendfile() {
-    let rounds = setting("CORELANE_BENCH_ROUNDS", 3);
-    let records = batch();
-    // As much as fits into the cache of a broker with 2 GiB, and into one segment.
-    let batches = (768 << 20) / records.len() as i64;
-    let (mut hot, mut cold, mut warm, mut bare_cold, mut bare_warm) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let broker = Broker::start("fetch", "0-0", &["--memory", "4GiB"]);
-        broker.create("f", 1);
-        let mut client = Client::connect(broker.address);
-        let frame = produce_frame("f", 0, &records);
-        for sent in 0..batches {
-            client.send(&frame);
-            if sent >= 8 {
-                client.receive();
-            }
-        }
-        for _ in 0..8.min(batches) {
-            client.receive();
-        }
-        let until = batches * RECORDS_PER_BATCH as i64;
-        hot.push(read_through(&broker, "f", 0, until));
-        let directory = broker.directory.clone();
-        drop(broker);
-        let segment = directory.join("f-0/00000000000000000000.log");
-        let bytes = batches as u64 * records.len() as u64;
-        let broker = Broker::start_in(directory, "0-0", &["--memory", "64MiB"]);
-        drop_page_cache();
-        cold.push(read_through(&broker, "f", 0, until));
-        warm.push(read_through(&broker, "f", 0, until));
-        drop_page_cache();
-        bare_cold.push(bare_sendfile(&segment, bytes));
-        bare_warm.push(bare_sendfile(&segment, bytes));
-    }
-    println!("fetch, 1 MiB requests one at a time, one connection, one core");
-    println!("  from memory              {:>22} MB/s", spread(&hot));
-    println!(
-        "  from the page cache      {:>22} MB/s, {:.2} of bare sendfile {}",
-        spread(&warm),
-        median(warm.clone()) / median(bare_warm.clone()),
-        spread(&bare_warm)
-    );
-    println!(
-        "  from the disk            {:>22} MB/s, {:.2} of bare sendfile {}",
-        spread(&cold),
-        median(cold.clone()) / median(bare_cold.clone()),
-        spread(&bare_cold)
-    );
-}
-
-/// One partition's produce latency: on the core that accepted, handed over, and forwarded.
-fn routing() {
-    println!(
-        "routing, two cores, one 1 KiB record a request, 1 in flight on each of 4 connections"
-    );
-    for (name, extra) in [
-        ("handed over", &[][..]),
-        ("forwarded", &["--no-hand-over"][..]),
-    ] {
-        let broker = Broker::start("routing", "0,1", extra);
-        broker.create("r", 1);
-        let produced = produce(&broker, "r", 1, &small_batch(), 4, 1);
-        print_latency(
-            &format!("  {name:<12} {:.0} requests/s", produced.requests_a_second),
-            &produced.latency,
-        );
     }
 }
 
@@ -769,6 +650,7 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
+    let wants_part = |name: &str| wanted.iter().any(|word| word == name);
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     if wants("produce") {
         produce_against_fio();
@@ -783,10 +665,15 @@ fn main() {
         produce_partitions();
     }
     if wants("fetch") {
-        fetch_against_sendfile();
+        let sources = ["memory", "cached", "disk"];
+        let only = sources.into_iter().find(|source| wants_part(source));
+        fetch::fetch_against_sendfile(only);
+    }
+    if wants("catch-up") {
+        catch_up::catch_up();
     }
     if wants("routing") {
-        routing();
+        routing::routing();
     }
     if wants("cleaner") {
         cleaner();

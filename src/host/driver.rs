@@ -569,29 +569,24 @@ impl Host {
     fn reply(&self, ticket: Ticket, reply: Reply) {
         let given = rt::clock::mono();
         let paths = cold_files(&reply);
-        if paths.is_empty() {
-            let files = Vec::new();
-            self.deliver(
-                ticket,
-                Answer {
-                    reply,
-                    given,
-                    files,
-                },
-            );
-            return;
+        let opened = paths.iter().map(|path| self.0.disk.opened_file(path));
+        if let Some(files) = opened.collect::<Option<Vec<Arc<File>>>>() {
+            let answer = Answer {
+                reply,
+                given,
+                files,
+            };
+            return self.deliver(ticket, answer);
         }
         let host = self.clone();
         rt::spawn_local(async move {
             let (reply, files) = host.open_files(reply, paths).await;
-            host.deliver(
-                ticket,
-                Answer {
-                    reply,
-                    given,
-                    files,
-                },
-            );
+            let answer = Answer {
+                reply,
+                given,
+                files,
+            };
+            host.deliver(ticket, answer);
         })
         .detach();
     }

@@ -28,8 +28,12 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     entries: Vec<Entry>,
-    /// It came from a file: an entry is compared with the batch that it points at before use.
+    /// It came from a file: an entry is compared with the batch that it points at before use, until
+    /// one of them agreed. The file is whole and was made for this segment at this length; that one
+    /// entry fits as well says that the two belong together.
     pub from_file: bool,
+    /// An entry of it agreed with its batch.
+    pub agreed: bool,
 }
 
 /// What lies in an index file.
@@ -45,7 +49,13 @@ impl Index {
         Index {
             entries,
             from_file: true,
+            agreed: false,
         }
+    }
+
+    /// Its entries can be relied on without a look at the batches.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.agreed || !self.from_file
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -128,6 +138,7 @@ impl Index {
         Some(Index {
             entries: entries.collect(),
             from_file: true,
+            agreed: false,
         })
     }
 }

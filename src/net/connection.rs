@@ -203,17 +203,27 @@ async fn write<T>(
 }
 
 async fn send(stream: &Stream, parts: Vec<Part>) -> io::Result<()> {
+    let in_memory = |part: &Part| matches!(part, Part::Bytes(_));
+    if parts.iter().all(in_memory) {
+        let bytes = parts.into_iter().filter_map(|part| match part {
+            Part::Bytes(bytes) => Some(bytes),
+            Part::File { .. } => None,
+        });
+        return stream.send_vectored(bytes.collect()).await;
+    }
+    stream.cork(true);
     let mut memory = Vec::with_capacity(parts.len());
     for part in parts {
         match part {
             Part::Bytes(bytes) => memory.push(bytes),
             Part::File { file, at, len } => {
-                stream
-                    .send_vectored_before_more(std::mem::take(&mut memory))
-                    .await?;
+                let before = std::mem::take(&mut memory);
+                stream.send_beside_file(before).await?;
                 stream.send_file(file, at, len).await?;
             }
         }
     }
-    stream.send_vectored(memory).await
+    stream.send_beside_file(memory).await?;
+    stream.cork(false);
+    Ok(())
 }

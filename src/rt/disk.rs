@@ -43,6 +43,8 @@ pub struct DataDirectory {
 
 /// How long an open waits for a descriptor before it fails.
 const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So long after a write the shard still counts as one that writes: reads of cold bytes hold back.
+const WRITES_LINGER: Duration = Duration::from_millis(5);
 /// How often it looks.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
@@ -173,6 +175,11 @@ impl Disk {
             op: "open",
             kind: kind_of(&error),
         })
+    }
+
+    /// The same, if it is open already.
+    pub fn opened_file(&self, file: &FilePath) -> Option<Arc<File>> {
+        self.inside.open.borrow_mut().get(file, Access::Buffered)
     }
 
     /// How many files this shard keeps open.
@@ -408,6 +415,8 @@ impl Inside {
         );
         let open = self.open(file, Access::Direct, true).await.named("open")?;
         let _permit = self.writes.enter().await;
+        let now = super::clock::mono();
+        self.machine.writes_until.set(now.after(WRITES_LINGER));
         let counts = &self.machine.counts;
         let way = self.directories[usize::from(file.disk)].durable_write;
         let sync_with_write = durable && way == DurableWrite::WithTheWrite;

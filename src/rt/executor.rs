@@ -17,10 +17,14 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::counters::{Counters, Counts, add};
+use super::gate::Gate;
 use super::ring::{Ring, WAKE_FAILED, WOKEN};
 use super::timer::{Sleepers, yield_now};
 use super::{Doorbells, clock, limits};
-use crate::base::{CoreId, Mono, Now};
+use crate::base::{Buf, CoreId, Mono, Now};
+
+/// Reads at a time that bring what is to be sent into the page cache.
+const COLD_READS_MAX: usize = 8;
 
 /// How the shards of a process run.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,20 @@ pub(super) struct Machine {
     pub(super) sleepers: Sleepers,
     pub(super) counts: Counts,
     pub(super) doorbells: Doorbells,
+    /// Who may read into the page cache what is to be sent from there.
+    pub(super) cold_reads: Gate,
+    /// The same while the shard writes to a disk.
+    pub(super) cold_reads_beside_writes: Gate,
+    /// Until when the shard counts as one that writes to a disk.
+    pub(super) writes_until: Cell<Mono>,
+    /// Who may send a slice of a file next.
+    pub(super) file_turns: Gate,
+    /// The round in which a slice of a file was sent last.
+    pub(super) file_sent_in: Cell<u64>,
+    /// Rounds of the driver so far.
+    pub(super) round: Cell<u64>,
+    /// What such reads land in; nobody looks at it.
+    pub(super) scratch: RefCell<Vec<Buf>>,
     config: ShardConfig,
     polls: Cell<u64>,
     hook: RefCell<Option<Hook>>,
@@ -256,6 +274,13 @@ impl Machine {
             sleepers: Sleepers::default(),
             counts: Counts::default(),
             doorbells,
+            cold_reads: Gate::new(COLD_READS_MAX),
+            cold_reads_beside_writes: Gate::new(1),
+            writes_until: Cell::new(Mono(0)),
+            file_turns: Gate::new(1),
+            file_sent_in: Cell::new(0),
+            round: Cell::new(0),
+            scratch: RefCell::default(),
             config,
             polls: Cell::new(0),
             hook: RefCell::new(None),
@@ -319,6 +344,7 @@ impl Machine {
     async fn drive(self: Rc<Machine>) {
         let mut before = clock::mono();
         while !self.is_finished() {
+            self.round.set(self.round.get() + 1);
             let completed = self
                 .ring
                 .turn(|user_data, _| self.handle_special(user_data));

@@ -4,30 +4,43 @@
 //! pages are there; that they are also filled, and not still being read ahead, is sampled by
 //! one-byte reads that may not wait (`RWF_NOWAIT`). A slice that is not there is read once through
 //! the ring into a scratch buffer, which costs a copy on the cold path only and, unlike
-//! `FADV_WILLNEED`, is known to be over when it is over. The socket is non-blocking just around
-//! the call: nothing else of this shard runs in between, and the ring defers its work.
+//! `FADV_WILLNEED`, is known to be over when it is over. Several slices of a range are read ahead
+//! of the one that is sent. The socket is non-blocking just around the call: nothing else of this
+//! shard runs in between, and the ring defers its work.
+//!
+//! Readers that catch up make way for what else the shard does: one slice is sent in a turn, of all
+//! connections; and while the shard writes to a disk, one cold read is at the device at a time, in
+//! small pieces, since a write waits there behind every read.
 //!
 //! What is sent this way must never be rewritten: the kernel sends the pages themselves.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::counters::add;
+use super::executor::{Machine, Task, spawn_local};
 use super::ring::checked;
 use super::stream::Stream;
 use super::timer::yield_now;
+use super::{clock, gate};
 use crate::base::Buf;
 
 /// The most that one `sendfile` carries, so that other connections get their turns.
-const SLICE_MAX: u64 = 128 << 10;
+const SLICE_MAX: u64 = 256 << 10;
+/// How many slices of one range are looked at, and read if need be, before the first is sent.
+const SLICES_AHEAD: usize = 4;
+/// The most that one cold read asks for while the shard writes to a disk.
+const BESIDE_WRITES_BYTES: u64 = 64 << 10;
 /// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
 /// units of at least this size.
-const SAMPLE_EVERY: u64 = 32 << 10;
+const SAMPLE_EVERY: u64 = 64 << 10;
 /// The size of a page in the page cache.
 const PAGE: u64 = 4096;
 /// The system call's number, the same on every architecture.
@@ -54,17 +67,17 @@ impl Stream {
     /// the file (UnexpectedEof otherwise) and must never be rewritten.
     pub async fn send_file(&self, file: Arc<File>, at: u64, len: u64) -> io::Result<()> {
         let (mut at, end) = (at, at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?);
+        let mut ahead = ReadAhead {
+            machine: self.machine.clone(),
+            file: file.clone(),
+            next: at,
+            end,
+            slices: VecDeque::new(),
+        };
         while at < end {
-            let slice_end = end.min((at + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
-            if !is_resident(&file, at, slice_end) {
-                add(&self.machine.counts.sendfile_cold_slices, 1);
-                self.bring_in(&file, at, slice_end).await?;
-            }
+            let slice_end = ahead.next_slice().await?;
             while at < slice_end {
                 at += self.send_some(&file, at, slice_end - at).await?;
-            }
-            if at < end {
-                yield_now().await;
             }
         }
         Ok(())
@@ -72,41 +85,124 @@ impl Stream {
 
     async fn send_some(&self, file: &Arc<File>, at: u64, len: u64) -> io::Result<u64> {
         loop {
+            let turn = OneATurn::begin(&self.machine).await;
             match sendfile(self.socket.as_raw_fd(), file.as_raw_fd(), at, len) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
                     add(&self.machine.counts.sends, 1);
                     add(&self.machine.counts.sendfile_bytes, sent);
+                    turn.spent();
                     return Ok(sent);
                 }
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => self.writable().await?,
+                    Some(libc::EAGAIN) => {
+                        drop(turn);
+                        self.writable().await?;
+                    }
                     Some(libc::EINTR) => {}
                     _ => return Err(error),
                 },
             }
         }
     }
+}
 
-    /// Reads the slice through the ring, so that its pages are in the cache and filled.
-    async fn bring_in(&self, file: &Arc<File>, from: u64, to: u64) -> io::Result<()> {
-        let mut scratch = Buf::allocate((to - from) as usize);
-        let mut at = from;
-        while at < to {
-            let start = scratch.whole_mut().as_mut_ptr();
-            let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at) as u32);
-            let keep = (scratch, file.clone());
-            // SAFETY: the scratch is on the heap and large enough; it and the file are kept.
-            let reading = unsafe { self.machine.ring.submit(entry.offset(at).build(), keep) };
-            let (result, (kept, _)) = reading.await;
-            scratch = kept;
-            match checked(result)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => at += count as u64,
-            }
+/// Leave to send one slice in this turn of the shard: connections take turns, in the order in which
+/// they ask, so that what else the shard has to do waits for one slice at most.
+struct OneATurn {
+    machine: Rc<Machine>,
+    permit: gate::Permit,
+}
+
+impl OneATurn {
+    async fn begin(machine: &Rc<Machine>) -> OneATurn {
+        let permit = machine.file_turns.enter().await;
+        while machine.file_sent_in.get() == machine.round.get() {
+            yield_now().await;
         }
-        Ok(())
+        let machine = machine.clone();
+        OneATurn { machine, permit }
     }
+
+    /// A slice went out: nobody sends another one in this turn.
+    fn spent(self) {
+        self.machine.file_sent_in.set(self.machine.round.get());
+        drop(self.permit);
+    }
+}
+
+/// The slices of one range, brought into the page cache a few at a time before they are sent.
+struct ReadAhead {
+    machine: Rc<Machine>,
+    file: Arc<File>,
+    /// Where the first slice begins that has not been looked at.
+    next: u64,
+    end: u64,
+    /// The ends of those that have been, and the reads of those that were not resident.
+    slices: VecDeque<(u64, Option<Task<io::Result<()>>>)>,
+}
+
+impl ReadAhead {
+    /// Waits until the next slice is resident; returns where it ends.
+    async fn next_slice(&mut self) -> io::Result<u64> {
+        self.look_ahead();
+        match self.slices.pop_front() {
+            Some((end, None)) => Ok(end),
+            Some((end, Some(reading))) => reading.await.map(|()| end),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn look_ahead(&mut self) {
+        while self.slices.len() < SLICES_AHEAD && self.next < self.end {
+            let (from, to) = (self.next, (self.next + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
+            self.next = self.end.min(to);
+            let reading = if is_resident(&self.file, from, self.next) {
+                None
+            } else {
+                add(&self.machine.counts.sendfile_cold_slices, 1);
+                let (machine, file) = (self.machine.clone(), self.file.clone());
+                Some(spawn_local(bring_in(machine, file, from, self.next)))
+            };
+            self.slices.push_back((self.next, reading));
+        }
+    }
+}
+
+/// Reads the slice through the ring, so that its pages are in the cache and filled.
+async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> io::Result<()> {
+    let _permit = machine.cold_reads.enter().await;
+    let beside_writes = clock::mono() < machine.writes_until.get();
+    let _alone = match beside_writes {
+        true => Some(machine.cold_reads_beside_writes.enter().await),
+        false => None,
+    };
+    let piece = if beside_writes {
+        BESIDE_WRITES_BYTES
+    } else {
+        u64::MAX
+    };
+    let mut scratch = machine.scratch.borrow_mut().pop();
+    let mut at = from;
+    while at < to {
+        let mut target = match scratch.take() {
+            Some(buf) => buf,
+            None => Buf::allocate(SLICE_MAX as usize),
+        };
+        let start = target.whole_mut().as_mut_ptr();
+        let entry = opcode::Read::new(Fd(file.as_raw_fd()), start, (to - at).min(piece) as u32);
+        let keep = (target, file.clone());
+        // SAFETY: the scratch is on the heap and large enough for a slice; it and the file are kept.
+        let reading = unsafe { machine.ring.submit(entry.offset(at).build(), keep) };
+        let (result, (kept, _)) = reading.await;
+        scratch = Some(kept);
+        match checked(result)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => at += count as u64,
+        }
+    }
+    machine.scratch.borrow_mut().extend(scratch);
+    Ok(())
 }
 
 /// True when all pages of the range are in the page cache, as far as can be told without waiting.
@@ -157,30 +253,25 @@ fn sendfile(socket: RawFd, file: RawFd, at: u64, len: u64) -> io::Result<u64> {
 }
 
 /// Makes a socket non-blocking for as long as it lives. The ring itself wants it blocking: with
-/// `O_NONBLOCK` its operations would come back with EAGAIN instead of waiting.
+/// `O_NONBLOCK` its operations would come back with EAGAIN instead of waiting. A socket has no other
+/// flags that can be set, so they need not be asked for.
 struct NonBlocking {
     socket: RawFd,
-    flags: libc::c_int,
 }
 
 impl NonBlocking {
     fn new(socket: RawFd) -> io::Result<NonBlocking> {
         // SAFETY: the descriptor is open.
-        let flags = unsafe { libc::fcntl(socket, libc::F_GETFL) };
-        if flags < 0 {
+        if unsafe { libc::fcntl(socket, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor is open.
-        if unsafe { libc::fcntl(socket, libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(NonBlocking { socket, flags })
+        Ok(NonBlocking { socket })
     }
 }
 
 impl Drop for NonBlocking {
     fn drop(&mut self) {
         // SAFETY: the descriptor is still open: it outlives the guard.
-        unsafe { libc::fcntl(self.socket, libc::F_SETFL, self.flags) };
+        unsafe { libc::fcntl(self.socket, libc::F_SETFL, libc::O_RDWR) };
     }
 }

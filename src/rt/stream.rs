@@ -22,6 +22,8 @@ use super::ring::checked;
 
 /// At most this many bytes go into one send, so that one connection does not hold up the others.
 const SEND_MAX: usize = 512 << 10;
+/// At most this many bytes beside a file are sent by a plain system call.
+const AT_ONCE_MAX: usize = 64 << 10;
 /// At most this many pieces go into one send (the kernel's `IOV_MAX`).
 const PIECES_MAX: usize = 1024;
 
@@ -36,7 +38,7 @@ pub struct Stream {
 struct Gather {
     message: Box<libc::msghdr>,
     _vectors: Vec<libc::iovec>,
-    _parts: Vec<Bytes>,
+    parts: Vec<Bytes>,
 }
 
 impl Stream {
@@ -118,11 +120,48 @@ impl Stream {
         self.send_parts(parts, libc::MSG_NOSIGNAL).await
     }
 
-    /// As [`Stream::send_vectored`], telling the kernel that more follows at once, such as a
-    /// file's bytes after their header, so that it may wait to fill its packet.
-    pub async fn send_vectored_before_more(&self, parts: Vec<Bytes>) -> io::Result<()> {
-        self.send_parts(parts, libc::MSG_NOSIGNAL | libc::MSG_MORE)
-            .await
+    /// Sends all parts in order, at once if the socket takes them: for what stands before and
+    /// after a file's bytes, which themselves do not go through the ring.
+    pub async fn send_beside_file(&self, parts: Vec<Bytes>) -> io::Result<()> {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_MORE;
+        let size: usize = parts.iter().map(Bytes::len).sum();
+        if size == 0 {
+            return Ok(());
+        }
+        if size > AT_ONCE_MAX || parts.len() > PIECES_MAX {
+            return self.send_parts(parts, flags).await;
+        }
+        let gather = Gather::new(parts);
+        let (socket, at_once) = (self.socket.as_raw_fd(), flags | libc::MSG_DONTWAIT);
+        // SAFETY: the message and what it points at live through the call, which does not wait.
+        let sent = unsafe { libc::sendmsg(socket, &*gather.message, at_once) }.max(0) as usize;
+        add(&self.machine.counts.sends, 1);
+        add(&self.machine.counts.sent_bytes, sent as u64);
+        if sent == size {
+            return Ok(());
+        }
+        // The rest waits its turn in the ring; so does an error, to be found there.
+        let mut rest = Vec::new();
+        put_back_unsent(&mut rest, gather.parts, sent);
+        rest.reverse();
+        self.send_parts(rest, flags).await
+    }
+
+    /// Has the kernel send full packets only, until the same is called with `false`, which sends
+    /// the rest: a reply of several pieces is not cut into as many packets.
+    pub fn cork(&self, corked: bool) {
+        let value = libc::c_int::from(corked);
+        // SAFETY: an option of one int, read from a local variable. A socket without the option
+        // sends in smaller packets, which is no fault.
+        unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_CORK,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
     }
 
     async fn send_parts(&self, parts: Vec<Bytes>, flags: libc::c_int) -> io::Result<()> {
@@ -213,7 +252,7 @@ impl Gather {
         Gather {
             message,
             _vectors: vectors,
-            _parts: parts,
+            parts,
         }
     }
 }

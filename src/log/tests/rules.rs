@@ -367,3 +367,78 @@ fn look_ups_by_time_never_ask_the_disk_for_what_is_not_committed() {
     assert_eq!(world.log.offset_for_timestamp(800, all), Lookup::None);
     assert_eq!(world.log.max_timestamp(), Lookup::None);
 }
+
+#[test]
+fn a_cold_reader_that_goes_from_index_entry_to_index_entry_asks_the_disk_for_one_batch_once() {
+    let options = Options {
+        segment_bytes: 20_000,
+        index_interval_bytes: 1,
+        ..Options::default()
+    };
+    let mut world = World::new(3, options);
+    for n in 0..60 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    world.close();
+    world.reopen();
+    let (mut from, mut fills, mut batches, mut indexes) = (Offset(0), 0, 0, 0);
+    while from < Offset(60) {
+        match world.log.read(from, Offset(i64::MAX), 3_000, true) {
+            Read::Slices(slices) => {
+                let bytes = world.bytes_of(&slices);
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let header = verify(rest).expect("only whole batches are served");
+                    assert_eq!(header.base_offset, from);
+                    from = header.last_offset().plus(1);
+                    rest = &rest[header.size()..];
+                    batches += 1;
+                }
+            }
+            Read::Fill(range) => {
+                if range.file.name().ends_with(".index") {
+                    indexes += 1;
+                } else {
+                    fills += 1;
+                }
+                world.log.fill(range, &mut world.out);
+                world.run();
+            }
+            other => panic!("{other:?} at {from}"),
+        }
+    }
+    assert_eq!(batches, 60);
+    // One look at a batch for each index that came from a file, that of the active segment among
+    // them, and one for its unfinished block.
+    assert!(indexes >= 2 && fills <= indexes + 2, "{fills} {indexes}");
+}
+
+#[test]
+fn a_read_that_begins_at_an_index_entry_ends_below_the_offset_it_may_see() {
+    let options = Options {
+        index_interval_bytes: 1,
+        ..Options::default()
+    };
+    let mut world = World::new(4, options);
+    for n in 0..40 {
+        world.append_all(&batch(1, 700, n, n as u64));
+    }
+    world.close();
+    world.reopen();
+    // The first look at the index makes it trusted.
+    assert!(world.read(Offset(0), 3_000).is_ok());
+    for upto in 11..30 {
+        let read = world.log.read(Offset(10), Offset(upto), 1 << 20, true);
+        let Read::Slices(slices) = read else {
+            panic!("{read:?} below {upto}");
+        };
+        let bytes = world.bytes_of(&slices);
+        let (mut rest, mut next) = (&bytes[..], Offset(10));
+        while !rest.is_empty() {
+            let header = verify(rest).expect("whole batches");
+            next = header.last_offset().plus(1);
+            rest = &rest[header.size()..];
+        }
+        assert_eq!(next, Offset(upto));
+    }
+}

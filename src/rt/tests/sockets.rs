@@ -216,7 +216,7 @@ fn a_file_that_is_not_in_the_page_cache_is_sent_byte_for_byte() {
             let stream = listener.accept().await.expect("a connection");
             let file = Arc::new(file);
             stream
-                .send_vectored_before_more(vec![Bytes::from_static(b"head")])
+                .send_beside_file(vec![Bytes::from_static(b"head")])
                 .await
                 .expect("head");
             stream

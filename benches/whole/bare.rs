@@ -1,0 +1,183 @@
+//! What fetches are held against: one thread, one file, `poll(2)` and `sendfile(2)`, nothing else. It
+//! takes requests for a range of the file and answers each with a length and the range, on as many
+//! connections as come, as a broker would if it had nothing to look up.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use super::reader::Script;
+
+/// The most that one `sendfile` is asked for, and one connection gets before the next.
+const SLICE_BYTES: usize = 256 << 10;
+/// A request: where the range begins, its length, and nothing up to the size of a fetch request.
+const REQUEST_BYTES: usize = 96;
+/// What stands before the range: its length, and zeros up to the size of a fetch reply's head.
+const HEAD_BYTES: usize = 64;
+
+/// A running loop; ends when its last connection does. Gives the CPU seconds it took.
+pub struct Bare {
+    pub address: SocketAddr,
+    thread: JoinHandle<f64>,
+}
+
+impl Bare {
+    /// Serves `path` to `connections` connections.
+    pub fn start(path: &Path, connections: usize) -> Bare {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let path = path.to_owned();
+        let thread = std::thread::spawn(move || {
+            super::pin(&[0]);
+            serve(&listener, &path, connections)
+        });
+        Bare { address, thread }
+    }
+
+    pub fn end(self) -> f64 {
+        self.thread.join().expect("the loop")
+    }
+}
+
+struct Lane {
+    stream: TcpStream,
+    request: Vec<u8>,
+    /// Ranges to send: bytes of the head that are left, the place, bytes that are left.
+    ranges: VecDeque<(usize, i64, usize)>,
+    open: bool,
+}
+
+fn serve(listener: &TcpListener, path: &PathBuf, connections: usize) -> f64 {
+    let file = File::open(path).expect("a segment");
+    let mut lanes: Vec<Lane> = (0..connections)
+        .map(|_| {
+            let (stream, _) = listener.accept().expect("a reader");
+            stream.set_nodelay(true).expect("an option");
+            stream.set_nonblocking(true).expect("an option");
+            Lane {
+                stream,
+                request: Vec::new(),
+                ranges: VecDeque::new(),
+                open: true,
+            }
+        })
+        .collect();
+    while lanes.iter().any(|lane| lane.open) {
+        let mut polled: Vec<libc::pollfd> = lanes
+            .iter()
+            .map(|lane| libc::pollfd {
+                fd: if lane.open {
+                    lane.stream.as_raw_fd()
+                } else {
+                    -1
+                },
+                events: libc::POLLIN
+                    | if lane.ranges.is_empty() {
+                        0
+                    } else {
+                        libc::POLLOUT
+                    },
+                revents: 0,
+            })
+            .collect();
+        // SAFETY: the array lives through the call.
+        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as u64, -1) };
+        for (lane, polled) in lanes.iter_mut().zip(&polled) {
+            if polled.revents & libc::POLLIN != 0 {
+                lane.receive();
+            }
+            if polled.revents & (libc::POLLOUT | libc::POLLIN) != 0 {
+                lane.send(&file);
+            }
+        }
+    }
+    thread_cpu_seconds()
+}
+
+impl Lane {
+    fn receive(&mut self) {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.open = false,
+            Ok(count) => self.request.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.open = false,
+        }
+        while self.request.len() >= REQUEST_BYTES {
+            let number = |at: usize| {
+                i64::from_be_bytes(self.request[at..at + 8].try_into().expect("eight bytes"))
+            };
+            self.ranges
+                .push_back((HEAD_BYTES, number(0), number(8) as usize));
+            self.request.drain(..REQUEST_BYTES);
+        }
+    }
+
+    /// Sends one slice, or less.
+    fn send(&mut self, file: &File) {
+        let Some((head, at, left)) = self.ranges.front_mut() else {
+            return;
+        };
+        let socket = self.stream.as_raw_fd();
+        if *head > 0 {
+            let mut bytes = [0; HEAD_BYTES];
+            let size = (HEAD_BYTES - 4 + *left) as i32;
+            bytes[..4].copy_from_slice(&size.to_be_bytes());
+            let rest = &bytes[HEAD_BYTES - *head..];
+            // SAFETY: the bytes are a local variable's, and as long as told.
+            let sent =
+                unsafe { libc::send(socket, rest.as_ptr().cast(), rest.len(), libc::MSG_MORE) };
+            *head -= sent.max(0) as usize;
+            if *head > 0 {
+                return;
+            }
+        }
+        let count = (*left).min(SLICE_BYTES);
+        // SAFETY: both descriptors are open, `at` is a valid place.
+        let sent = unsafe { libc::sendfile(socket, file.as_raw_fd(), at, count) };
+        *left -= sent.max(0) as usize;
+        if *left == 0 {
+            self.ranges.pop_front();
+        }
+    }
+}
+
+fn thread_cpu_seconds() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Each connection reads its own stretch of the file, `chunk` bytes at a time, `passes` times over.
+pub struct Ranges {
+    pub stretch: u64,
+    pub chunk: u64,
+    pub passes: u64,
+}
+
+impl Script for Ranges {
+    fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>> {
+        let in_a_pass = self.stretch / self.chunk;
+        if n >= in_a_pass * self.passes {
+            return None;
+        }
+        let at = connection as u64 * self.stretch + n % in_a_pass * self.chunk;
+        let mut request = vec![0; REQUEST_BYTES];
+        request[..8].copy_from_slice(&at.to_be_bytes());
+        request[8..16].copy_from_slice(&self.chunk.to_be_bytes());
+        Some(request)
+    }
+
+    fn records(&self, _: &[u8], size: usize) -> u64 {
+        assert_eq!(size, HEAD_BYTES + self.chunk as usize);
+        self.chunk
+    }
+}

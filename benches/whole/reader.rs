@@ -1,0 +1,150 @@
+//! The receiving end of the fetch measurements, the same for the broker and for the bare loop: a few
+//! connections, a few requests in flight on each, reads of up to 256 KiB into one buffer that is used
+//! again. Every byte is copied out of the kernel, as in a real client, and none is looked at but those
+//! of a reply's head.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+/// How much one read takes at most.
+const READ_BYTES: usize = 256 << 10;
+/// How much of each reply is kept for a look.
+const HEAD_BYTES: usize = 96;
+
+/// What a connection asks for: request `n` of it, and how many bytes of records its reply holds.
+pub trait Script {
+    /// The frame of request `n` of connection `connection`; none when it has asked for everything.
+    fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>>;
+    /// Bytes of records in a reply of `size` bytes that begins with `head`. Panics if it is an error.
+    fn records(&self, head: &[u8], size: usize) -> u64;
+}
+
+struct Lane {
+    stream: TcpStream,
+    asked: u64,
+    answered: u64,
+    head: Vec<u8>,
+    /// Bytes of the frame that is being received, its length included; 0 while that is not known.
+    frame: usize,
+    received: usize,
+}
+
+/// What was received, and in how long.
+pub struct Passed {
+    pub bytes: u64,
+    pub took: Duration,
+}
+
+impl Passed {
+    pub fn megabytes_a_second(&self) -> f64 {
+        self.bytes as f64 / self.took.as_secs_f64() / 1e6
+    }
+}
+
+/// Asks for everything that the script has, `in_flight` requests at a time on each connection.
+pub fn read_all(
+    address: SocketAddr,
+    connections: usize,
+    in_flight: u64,
+    script: &dyn Script,
+) -> Passed {
+    let mut lanes: Vec<Lane> = (0..connections).map(|_| Lane::connect(address)).collect();
+    let begin = Instant::now();
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        while lane.asked < in_flight && lane.ask(index, script) {}
+    }
+    let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0;
+    loop {
+        let mut polled: Vec<libc::pollfd> = lanes
+            .iter()
+            .map(|lane| libc::pollfd {
+                fd: if lane.answered < lane.asked {
+                    lane.stream.as_raw_fd()
+                } else {
+                    -1
+                },
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        if polled.iter().all(|one| one.fd < 0) {
+            break;
+        }
+        // SAFETY: the array lives through the call.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as u64, 10_000) };
+        assert!(ready > 0, "no reply for ten seconds");
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            if polled[index].revents == 0 {
+                continue;
+            }
+            let count = match lane.stream.read(&mut buffer) {
+                Ok(0) => panic!("the connection ended"),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => panic!("{error}"),
+            };
+            bytes += lane.take(index, &buffer[..count], script);
+        }
+    }
+    Passed {
+        bytes,
+        took: begin.elapsed(),
+    }
+}
+
+impl Lane {
+    fn connect(address: SocketAddr) -> Lane {
+        let stream = TcpStream::connect(address).expect("a server");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_nonblocking(true).expect("an option");
+        Lane {
+            stream,
+            asked: 0,
+            answered: 0,
+            head: Vec::new(),
+            frame: 0,
+            received: 0,
+        }
+    }
+
+    /// Sends the next request; false if there is none. Requests are small: they always fit.
+    fn ask(&mut self, index: usize, script: &dyn Script) -> bool {
+        let Some(request) = script.request(index, self.asked) else {
+            return false;
+        };
+        self.stream.write_all(&request).expect("room for a request");
+        self.asked += 1;
+        true
+    }
+
+    /// Goes over what was received; returns the bytes of records in the replies that it ended.
+    fn take(&mut self, index: usize, mut chunk: &[u8], script: &dyn Script) -> u64 {
+        let mut records = 0;
+        while !chunk.is_empty() {
+            let wanted = HEAD_BYTES.saturating_sub(self.head.len());
+            let rest = if self.frame == 0 {
+                4 - self.received
+            } else {
+                self.frame - self.received
+            };
+            let count = rest.min(chunk.len());
+            self.head.extend_from_slice(&chunk[..count.min(wanted)]);
+            self.received += count;
+            chunk = &chunk[count..];
+            if self.frame == 0 && self.received == 4 {
+                let size = i32::from_be_bytes(self.head[..4].try_into().expect("four bytes"));
+                self.frame = 4 + size as usize;
+            } else if self.received == self.frame && self.frame > 0 {
+                records += script.records(&self.head, self.frame);
+                self.head.clear();
+                (self.frame, self.received) = (0, 0);
+                self.answered += 1;
+                self.ask(index, script);
+            }
+        }
+        records
+    }
+}
