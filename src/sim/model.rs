@@ -250,7 +250,7 @@ impl Model {
         let made =
             gone.filter_map(|(offset, fact)| Some((*offset, self.sent.get(&fact.record)?.1)));
         let kept = |(_, at): &(i64, i64)| retention_ms < 0 || self.now_ms - at <= retention_ms;
-        let too_early = made.filter(kept).last();
+        let too_early = made.rev().find(kept);
         let too_large = retention_bytes >= 0 && size_bytes >= retention_bytes as u64;
         match too_early.filter(|_| !too_large) {
             None => Ok(()),
