@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `tail` | gathers appends into writes; makes, grows and seals files |
 //! | `trailer` | the mark at the end of a write; tells a torn write from damage |
-//! | `recovery`, `search` | opens a directory; looks at what lies behind bad bytes |
+//! | `recovery`, `scan`, `search` | opens a directory; goes over its batches; looks at what lies behind bad bytes |
 //! | `read` | finds batches, by offset and by time |
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
 //! | `retention` | the start offset, deletion |
@@ -40,6 +40,7 @@ mod ops;
 mod read;
 mod recovery;
 mod retention;
+mod scan;
 mod sealed_file;
 mod search;
 mod segment;

@@ -8,7 +8,7 @@
 //! batches while length, CRC, magic and the chain of offsets and epochs hold. Kafka's CRC covers
 //! neither offset nor epoch nor length, so the chain is what protects those; a leader epoch that was
 //! damaged upwards is only noticed at the batch behind it. At the first bad byte
-//! the search looks for evidence in all that follows, and [`trailer::judge`] decides.
+//! the search looks for evidence in all that follows, and [`super::trailer::judge`] decides.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use crate::base::{
     BLOCK, Buf, DirectoryEntry, DiskFault, DiskOp, DiskOutput, FaultKind, Offset, TopicId, Wall,
 };
-use crate::record::{self, BatchHeader};
 
 use super::checkpoint::{self, Checkpoint, Sealed};
 use super::compaction::{self, Restore};
@@ -28,22 +27,17 @@ use super::ops::{Job, OpenStep};
 use super::search::Search;
 use super::segment::{FileStage, IndexState, Segment, Walk, base_of, file_name};
 use super::setup::{self, Setup};
-use super::tail::{CHECKPOINT_BYTES, UNSYNCED_BYTES_MAX, WRITE_BYTES_MAX};
-use super::trailer::{self, Verdict};
+use super::tail::CHECKPOINT_BYTES;
 use super::{Log, Stage};
 
-/// Bytes that one step of the scan reads, unless a batch is larger.
-const CHUNK: usize = 1 << 20;
-/// The largest batch that is believed in, whatever the options say now.
-const BATCH_BYTES_MAX: usize = 100 << 20;
 /// The largest `partition.metadata` that is read.
 const METADATA_BYTES_MAX: usize = 4096;
 
 /// What happens with the file of a segment that is not scanned yet.
 #[derive(Debug)]
-struct Found {
-    base: Offset,
-    size: u64,
+pub(super) struct Found {
+    pub base: Offset,
+    pub size: u64,
 }
 
 /// The state of an opening log.
@@ -57,22 +51,22 @@ pub(super) struct Recovery {
     settling: usize,
     phase: Phase,
     /// Segments that are still to be scanned, the current one first.
-    scans: VecDeque<Found>,
-    walk: Option<Walk>,
+    pub scans: VecDeque<Found>,
+    pub walk: Option<Walk>,
     /// Below it the current segment is vouched for by the checkpoint.
-    vouched: u64,
+    pub vouched: u64,
     /// The snapshot speaks for what lies below.
-    replay_from: Offset,
+    pub replay_from: Offset,
     /// Of the last batch, or of the checkpoint.
-    epoch: i32,
+    pub epoch: i32,
     /// Segments to be cut to a length.
-    trims: Vec<(Offset, u64)>,
-    search: Option<Search>,
+    pub trims: Vec<(Offset, u64)>,
+    pub search: Option<Search>,
     clean: bool,
     /// Bytes that are to be scanned, as far as that is known, and that were read until now.
     to_scan: u64,
     scanned: u64,
-    cut: u64,
+    pub cut: u64,
 }
 
 /// What the operations being waited for lead to.
@@ -374,7 +368,7 @@ impl Log {
         }
     }
 
-    fn adopt(&mut self, mut segment: Segment, walk: Walk, file_size: u64) {
+    pub(super) fn adopt(&mut self, mut segment: Segment, walk: Walk, file_size: u64) {
         segment.adopt(walk);
         segment.stage = FileStage::Open;
         segment.allocated = file_size;
@@ -409,209 +403,12 @@ impl Log {
         }
     }
 
-    /// Begins with the next segment, or ends the scan.
-    fn next_scan(
-        &mut self,
-        recovery: &mut Recovery,
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, Fault> {
-        let Some(found) = recovery.scans.front() else {
-            return self.trim_all(recovery, out);
-        };
-        let (base, size) = (found.base, found.size);
-        let walk = recovery.walk.get_or_insert_with(|| Walk::from_start(base));
-        let at = walk.position;
-        if at >= size {
-            return self.scanned(recovery, out, events, false);
-        }
-        self.read_chunk(base, at, CHUNK, false, out);
-        Ok(false)
-    }
-
-    fn read_chunk(
-        &mut self,
-        base: Offset,
-        from: u64,
-        bytes: usize,
-        search: bool,
-        out: &mut Vec<DiskOp>,
-    ) {
-        let at = from - from % BLOCK as u64;
-        let len = ((from - at) as usize + bytes).next_multiple_of(BLOCK);
-        let step = if search {
-            OpenStep::Search { at }
-        } else {
-            OpenStep::Scan { at }
-        };
-        let file = Segment::absent(&self.directory, base, Wall(0)).file;
-        out.push(DiskOp::Read {
-            id: self.ops.start(Job::Open(step)),
-            file,
-            at,
-            len,
-        });
-    }
-
-    /// Goes over the batches of one chunk that begins at `at`.
-    fn scan(
-        &mut self,
-        recovery: &mut Recovery,
-        at: u64,
-        bytes: &[u8],
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, Fault> {
-        let found = recovery.scans.front().expect("a segment is being scanned");
-        let (base, size) = (found.base, found.size);
-        let gaps = (self.options.compact || self.compaction.noted) && recovery.scans.len() > 1;
-        let largest = (self.options.batch_bytes_max as usize).max(BATCH_BYTES_MAX);
-        loop {
-            let walk = recovery.walk.as_mut().expect("a scan has its walk");
-            let rest = bytes.get((walk.position - at) as usize..).unwrap_or(&[]);
-            if walk.position >= size {
-                return self.scanned(recovery, out, events, false);
-            }
-            match record::verify(rest) {
-                Ok(header) if follows(walk, base, recovery.epoch, gaps, &header) => {
-                    recovery.epoch = header.leader_epoch.0;
-                    self.epochs.assign(header.leader_epoch, header.base_offset);
-                    walk.pass(base, &header, self.options.index_interval_bytes);
-                    if header.base_offset >= recovery.replay_from {
-                        events.push(Event::Replayed { header });
-                    }
-                }
-                Err(record::BatchError::Incomplete { need, .. })
-                    if walk.position + need as u64 <= size
-                        && need <= largest
-                        && at + (bytes.len() as u64) < size
-                        && !rest.is_empty() | (walk.position > at) =>
-                {
-                    let from = walk.position;
-                    self.read_chunk(base, from, need.max(CHUNK), false, out);
-                    return Ok(false);
-                }
-                Ok(_) | Err(_) => {
-                    let search = Search::begin(walk, rest, size, recovery.vouched);
-                    let from = walk.position;
-                    recovery.search = Some(search);
-                    if at + bytes.len() as u64 >= size {
-                        // The chunk holds all that follows.
-                        let block = from - from % BLOCK as u64;
-                        let rest = bytes.get((block - at) as usize..).unwrap_or(&[]);
-                        return self.search(recovery, block, rest, out, events);
-                    }
-                    self.read_chunk(base, from, CHUNK, true, out);
-                    return Ok(false);
-                }
-            }
-        }
-    }
-
-    /// The current segment is scanned; with `cut`, what lies behind its batches goes.
-    fn scanned(
-        &mut self,
-        recovery: &mut Recovery,
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-        cut: bool,
-    ) -> Result<bool, Fault> {
-        let found = recovery
-            .scans
-            .pop_front()
-            .expect("a segment is being scanned");
-        let walk = recovery.walk.take().expect("a scan has its walk");
-        let segment = Segment::absent(&self.directory, found.base, Wall(0));
-        let before = self
-            .segments
-            .last()
-            .map_or(self.start.min(found.base), |last| last.end);
-        let gap = before != found.base && !self.segments.is_empty() && !self.options.compact;
-        if walk.position > 0 && (found.base < before || gap) {
-            recovery.walk = None;
-            return Err(damaged(&segment, 0));
-        }
-        recovery.vouched = 0;
-        if cut || (!recovery.scans.is_empty() && found.size > walk.position) {
-            recovery.trims.push((found.base, walk.position));
-        }
-        self.adopt(segment, walk, found.size);
-        self.next_scan(recovery, out, events)
-    }
-
-    /// Collects evidence from one chunk, in the segment of the bad bytes or a later one.
-    fn search(
-        &mut self,
-        recovery: &mut Recovery,
-        at: u64,
-        bytes: &[u8],
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, Fault> {
-        let unsynced = if self.keeper.relaxed_on_disk {
-            UNSYNCED_BYTES_MAX
-        } else {
-            0
-        };
-        let reach = unsynced + (WRITE_BYTES_MAX + BLOCK) as u64;
-        let found = recovery.scans.front().expect("a segment is being scanned");
-        let (base, size) = (found.base, found.size);
-        let search = recovery.search.as_mut().expect("a search is under way");
-        if search.later > 0 {
-            search.seen.later_segment |= bytes.iter().any(|byte| *byte != 0);
-        } else {
-            let limit = (self.options.batch_bytes_max as usize).max(BATCH_BYTES_MAX);
-            let wanted = search.look(base, at, bytes, size, reach, limit);
-            let end = at + bytes.len() as u64;
-            if let Some((from, need)) = wanted.filter(|_| end < size && !bytes.is_empty()) {
-                self.read_chunk(base, from, need.max(CHUNK), true, out);
-                return Ok(false);
-            }
-        }
-        search.later += 1;
-        let next = recovery
-            .scans
-            .iter()
-            .skip(search.later)
-            .find(|later| later.size > 0);
-        if let Some(later) = next.filter(|_| !search.seen.later_segment) {
-            let base = later.base;
-            search.later = recovery
-                .scans
-                .iter()
-                .position(|found| found.base == base)
-                .unwrap_or(0);
-            self.read_chunk(base, 0, 2 * CHUNK, true, out);
-            return Ok(false);
-        }
-        self.conclude(recovery, out, events)
-    }
-
-    /// Everything was seen: cuts, or refuses.
-    fn conclude(
-        &mut self,
-        recovery: &mut Recovery,
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, Fault> {
-        let mut search = recovery.search.take().expect("a search is under way");
-        search.close();
-        let found = recovery.scans.front().expect("a segment is being scanned");
-        match trailer::judge(&search.seen) {
-            Verdict::Damaged => {
-                let segment = Segment::absent(&self.directory, found.base, Wall(0));
-                Err(damaged(&segment, search.seen.bad_at))
-            }
-            Verdict::End => self.scanned(recovery, out, events, false),
-            Verdict::Torn => {
-                recovery.cut += search.last_data - search.seen.bad_at;
-                self.scanned(recovery, out, events, true)
-            }
-        }
-    }
-
     /// Brings files to the length of their batches, and removes empty segments that do not follow.
-    fn trim_all(&mut self, recovery: &mut Recovery, out: &mut Vec<DiskOp>) -> Result<bool, Fault> {
+    pub(super) fn trim_all(
+        &mut self,
+        recovery: &mut Recovery,
+        out: &mut Vec<DiskOp>,
+    ) -> Result<bool, Fault> {
         recovery.phase = Phase::Trimming;
         let end = self.end;
         let (kept, empty): (Vec<Segment>, Vec<Segment>) = self
@@ -749,19 +546,7 @@ impl Log {
     }
 }
 
-/// True when a batch continues the chain of offsets and epochs.
-fn follows(walk: &Walk, base: Offset, epoch: i32, gaps: bool, header: &BatchHeader) -> bool {
-    let offset = header.base_offset;
-    let chained = if gaps {
-        offset >= walk.next
-    } else {
-        offset == walk.next
-    };
-    let fits = header.last_offset().0 - base.0 <= i64::from(i32::MAX);
-    chained && header.last_offset_delta >= 0 && fits && header.leader_epoch.0 >= epoch
-}
-
-fn damaged(segment: &Segment, position: u64) -> Fault {
+pub(super) fn damaged(segment: &Segment, position: u64) -> Fault {
     Fault::Corrupt {
         file: segment.file.clone(),
         position,

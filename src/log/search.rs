@@ -84,6 +84,10 @@ impl Search {
         reach: u64,
         batch_bytes_max: usize,
     ) -> Option<(u64, usize)> {
+        if is_zero(bytes) {
+            // Most of what lies behind a log's end is preallocated.
+            return self.pass_zeros(at, bytes.len());
+        }
         let mut plain = bytes.to_vec();
         self.take_trailers(base, at, &mut plain);
         self.pass_sectors(at, &plain);
@@ -114,6 +118,20 @@ impl Search {
         self.tried_to = self
             .tried_to
             .max((end + 1).saturating_sub(HEADER_BYTES as u64));
+        Some((end.saturating_sub(HEADER_BYTES as u64).max(at + 1), 0))
+    }
+
+    /// What [`Search::look`] does with a chunk of zeros: no trailer, no data, no batch.
+    fn pass_zeros(&mut self, at: u64, length: usize) -> Option<(u64, usize)> {
+        let end = at + length as u64;
+        let from = self.sectors_to.max(at);
+        if from < end {
+            self.empty_passed = true;
+            self.seen.unwritten_sector |= from < self.bad_end;
+        }
+        self.sectors_to = self.sectors_to.max(end);
+        let searched = (end + 1).saturating_sub(HEADER_BYTES as u64);
+        self.tried_to = self.tried_to.max(searched);
         Some((end.saturating_sub(HEADER_BYTES as u64).max(at + 1), 0))
     }
 
@@ -176,4 +194,11 @@ impl Search {
         }
         self.sectors_to = self.sectors_to.max(end);
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    bytes
+        .chunks(BLOCK)
+        .all(|chunk| *chunk == ZEROS[..chunk.len()])
 }

@@ -446,8 +446,9 @@ impl Partition {
         at_least_one: bool,
     ) -> Result<Read, Refusal> {
         let (start, end) = (self.log_start(), self.log_end());
-        let sound = matches!(self.log.fault(), Some(log::Fault::Corrupt { .. }));
-        if !self.ready && !(sound && (start..=end).contains(&from)) {
+        let damaged = matches!(self.log.fault(), Some(log::Fault::Corrupt { .. }));
+        let sound = damaged && (start..=end).contains(&from);
+        if !self.ready && !sound {
             // It could not be opened: where it ends is not known, and nobody shall reset by it.
             // Only what lies before damage is vouched for.
             return Err(Refusal::Fenced);

@@ -254,7 +254,7 @@ impl Model {
         let made =
             gone.filter_map(|(offset, fact)| Some((*offset, self.sent.get(&fact.record)?.1)));
         let kept = |(_, at): &(i64, i64)| retention_ms < 0 || self.now_ms - at <= retention_ms;
-        let too_early = made.filter(kept).last();
+        let too_early = made.rev().find(kept);
         let too_large = retention_bytes >= 0 && size_bytes >= retention_bytes as u64;
         // Of a compacted log, what is young may have been gone before.
         let too_large = too_large || self.compacted.retention(id).is_some();
