@@ -153,7 +153,7 @@ struct World {
     owners: BTreeMap<(u64, i32, i32), String>,
     succession: u64,
     durable_epoch: i32,
-    member_epochs: BTreeMap<String, i32>,
+    member_epochs: BTreeMap<(u64, String), i32>,
     orderly: bool,
     /// When each member's last request arrives.
     arrivals: Vec<Mono>,
@@ -504,7 +504,7 @@ impl World {
         let Some((index, life, name)) = self.askers.remove(&held.token) else {
             return Ok(());
         };
-        self.check_member_epoch(&name, &held.reply)?;
+        self.check_member_epoch(held.succession, &name, &held.reply)?;
         if let Some((epoch, owned)) = self.members[index].told(life, &held.reply) {
             for partition in owned {
                 let place = (held.succession, epoch, partition);
@@ -592,7 +592,12 @@ impl World {
         self.decided(decision)
     }
 
-    fn check_member_epoch(&mut self, id: &str, reply: &Reply) -> Result<(), String> {
+    fn check_member_epoch(
+        &mut self,
+        succession: u64,
+        id: &str,
+        reply: &Reply,
+    ) -> Result<(), String> {
         let Reply::ConsumerGroupHeartbeat(response) = reply else {
             return Ok(());
         };
@@ -601,7 +606,8 @@ impl World {
             return Ok(());
         }
         let epoch = response.member_epoch;
-        let before = self.member_epochs.insert(id.to_owned(), epoch);
+        let member = (succession, id.to_owned());
+        let before = self.member_epochs.insert(member, epoch);
         match before.filter(|before| epoch < *before) {
             Some(before) => Err(format!("{id} was at epoch {before} and is at {epoch}")),
             None => Ok(()),
