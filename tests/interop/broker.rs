@@ -39,6 +39,8 @@ pub enum Kind {
 /// A running broker; dropping it stops it and removes its data.
 pub struct Broker {
     kind: Option<Kind>,
+    /// Settings besides those that all brokers get.
+    more: Vec<(String, String)>,
     bootstrap: String,
     scratch: PathBuf,
     process: Option<Child>,
@@ -52,6 +54,7 @@ impl Broker {
             let (_, scratch) = scratch("external")?;
             return Ok(Broker {
                 kind: None,
+                more: Vec::new(),
                 bootstrap,
                 scratch,
                 process: None,
@@ -66,18 +69,24 @@ impl Broker {
     }
 
     pub fn start(kind: Kind) -> Result<Broker, String> {
+        Broker::start_with(kind, Vec::new())
+    }
+
+    /// As [`Broker::start`], with other settings; only corelane takes them.
+    pub fn start_with(kind: Kind, more: Vec<(String, String)>) -> Result<Broker, String> {
         let (_, scratch) = scratch(&format!("{kind:?}").to_lowercase())?;
         let port = free_port();
         let bootstrap = format!("127.0.0.1:{port}");
         let mut broker = Broker {
             kind: Some(kind),
+            more,
             bootstrap,
             scratch,
             process: None,
             guard: None,
         };
         let command = match kind {
-            Kind::Corelane => corelane(&broker.scratch, port),
+            Kind::Corelane => corelane(&broker.scratch, port, &broker.more),
             Kind::Kafka => kafka(&broker.scratch, port)?,
         };
         broker.launch(kind, command)?;
@@ -118,7 +127,15 @@ impl Broker {
             each.wait().map_err(|error| error.to_string())?;
         }
         let address: SocketAddr = self.bootstrap.parse().expect("an address");
-        let command = corelane(&self.scratch, address.port());
+        // The kernel takes the sockets of a killed process's ring back on its own time, after the process is gone.
+        let killed = Instant::now();
+        while let Err(error) = TcpListener::bind(address) {
+            if killed.elapsed() > READY_MAX {
+                return Err(format!("{address} after the kill: {error}"));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let command = corelane(&self.scratch, address.port(), &self.more);
         let began = Instant::now();
         self.launch(Kind::Corelane, command)?;
         Ok(began)
@@ -192,7 +209,7 @@ fn scratch(kind: &str) -> Result<(String, PathBuf), String> {
     Ok((name, path))
 }
 
-fn corelane(scratch: &Path, port: u16) -> Command {
+fn corelane(scratch: &Path, port: u16, more: &[(String, String)]) -> Command {
     let named = std::env::var_os("CORELANE_BINARY");
     let program = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_corelane").into());
     let mut command = Command::new(program);
@@ -202,6 +219,9 @@ fn corelane(scratch: &Path, port: u16) -> Command {
         .arg(scratch.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "off"]);
     for (key, value) in CONFIGS {
+        command.args(["--set", &format!("{key}={value}")]);
+    }
+    for (key, value) in more {
         command.args(["--set", &format!("{key}={value}")]);
     }
     command

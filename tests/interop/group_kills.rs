@@ -16,6 +16,8 @@ const MEMBERS: usize = 3;
 const CHANGE_EVERY: usize = 4;
 /// For how long the broker runs before it is killed, at least; more with every round, up to twice as long.
 const RUN_MS_MIN: u64 = 400;
+/// How long a silent member is taken to be alive.
+const SESSION_MS: u32 = 30_000;
 /// How long a commit may take after a start.
 const COMMIT_MAX: Duration = Duration::from_secs(60);
 
@@ -110,14 +112,18 @@ fn kills(name: &str, library: Library, assignor: &'static str) -> Result<(), Str
     let _turn = TURN.lock();
     let rounds = std::env::var("CORELANE_INTEROP_KILLS").ok();
     let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(5);
-    let mut broker = Broker::start(Kind::Corelane)?;
+    // Longer than a client may take to find the broker again: who is away for longer than its session loses its
+    // partitions before it can know.
+    let session = SESSION_MS.to_string();
+    let more = [("group.consumer.session.timeout.ms".to_owned(), session)];
+    let mut broker = Broker::start_with(Kind::Corelane, more.into())?;
     let bootstrap = broker.bootstrap().to_owned();
     let topic = format!("k-{name}-{}", std::process::id());
     librdkafka::create_topics(&bootstrap, std::slice::from_ref(&topic), PARTITIONS)?;
     let diary: Arc<Diary> = Arc::default();
     let join = |number| {
         let words = [bootstrap.as_str(), &topic, &topic, assignor];
-        Member::start(library, number, &diary, words)
+        Member::start_with(library, number, &diary, words, SESSION_MS)
     };
     let mut members = (1..=MEMBERS)
         .map(join)

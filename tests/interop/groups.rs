@@ -19,6 +19,9 @@ const RECORDS: usize = 16_000;
 /// How long the members may take to settle and catch up after each change.
 const STAGE_MAX: Duration = Duration::from_secs(60);
 
+/// How long a silent member is taken to be alive.
+const SESSION_MS: u32 = 6_000;
+
 /// A library, and the assignor or protocol that its members use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Library {
@@ -114,11 +117,22 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn start(
+    fn start(
         library: Library,
         number: usize,
         diary: &Arc<Diary>,
         words: [&str; 4],
+    ) -> Result<Member, String> {
+        Member::start_with(library, number, diary, words, SESSION_MS)
+    }
+
+    /// With another session timeout, for members of classic groups (librdkafka, franz-go and Java only).
+    pub fn start_with(
+        library: Library,
+        number: usize,
+        diary: &Arc<Diary>,
+        words: [&str; 4],
+        session_ms: u32,
     ) -> Result<Member, String> {
         let mut program = match library {
             Library::Librdkafka => librdkafka_member(words),
@@ -135,6 +149,7 @@ impl Member {
         );
         let errors = log.map_or_else(|_| Stdio::null(), Stdio::from);
         program
+            .env("CORELANE_INTEROP_SESSION_MS", session_ms.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);

@@ -414,6 +414,11 @@ fn forget(done: &Done, list: &TopicPartitionList) {
     }
 }
 
+/// The session timeout that the test wants.
+fn session_ms() -> String {
+    std::env::var("CORELANE_INTEROP_SESSION_MS").unwrap_or_else(|_| "6000".to_owned())
+}
+
 /// A member of a group, until stdin closes. Its diary goes to stdout.
 pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
     let mut config = config(bootstrap);
@@ -426,7 +431,7 @@ pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
     } else {
         config.set("partition.assignment.strategy", assignor);
         config
-            .set("session.timeout.ms", "6000")
+            .set("session.timeout.ms", session_ms())
             .set("heartbeat.interval.ms", "300");
     }
     let done = Done::default();

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -119,7 +121,7 @@ func workWithFranz(stop context.Context, bootstrap, group, topic, assignor strin
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.SessionTimeout(6 * time.Second),
+		kgo.SessionTimeout(sessionTimeout()),
 		kgo.HeartbeatInterval(300 * time.Millisecond),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
@@ -157,4 +159,12 @@ func workWithFranz(stop context.Context, bootstrap, group, topic, assignor strin
 	client.CloseAllowingRebalance()
 	event("left")
 	return nil
+}
+
+// sessionTimeout is what the test wants it to be.
+func sessionTimeout() time.Duration {
+	if milliseconds, err := strconv.Atoi(os.Getenv("CORELANE_INTEROP_SESSION_MS")); err == nil {
+		return time.Duration(milliseconds) * time.Millisecond
+	}
+	return 6 * time.Second
 }

@@ -112,7 +112,7 @@ public final class Client {
                 Map<String, String> names = Map.of("range", "RangeAssignor", "roundrobin", "RoundRobinAssignor",
                     "sticky", "StickyAssignor", "cooperative-sticky", "CooperativeStickyAssignor");
                 settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer." + names.get(assignor));
-                settings.put("session.timeout.ms", 6000);
+                settings.put("session.timeout.ms", System.getenv().getOrDefault("CORELANE_INTEROP_SESSION_MS", "6000"));
                 settings.put("heartbeat.interval.ms", 300);
             }
             consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
