@@ -132,6 +132,14 @@ impl Broker {
             each.wait().map_err(|error| error.to_string())?;
         }
         let address: SocketAddr = self.bootstrap.parse().expect("an address");
+        // The kernel takes the sockets of a killed process's ring back on its own time, after the process is gone.
+        let killed = Instant::now();
+        while let Err(error) = TcpListener::bind(address) {
+            if killed.elapsed() > READY_MAX {
+                return Err(format!("{address} after the kill: {error}"));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         let command = corelane(&self.scratch, address.port(), &self.configs);
         let began = Instant::now();
         self.launch(Kind::Corelane, command)?;

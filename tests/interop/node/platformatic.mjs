@@ -84,14 +84,19 @@ export async function work(bootstrap, groupId, topic, assignor) {
   // it; when a partition comes, the stream begins at its last commit. So of what it hands on, an application that is
   // to process a partition in order, and only while it owns it, has to take what is next from the last commit on and
   // nothing else; and as long as it does not know that commit, it takes nothing, so that it commits nothing either.
+  // Where nothing is committed the stream does not go back at all, so the beginning is committed first.
   const position = new Map()
   const locate = async partitions => {
     partitions.forEach(partition => position.set(partition, partitions))
     while (partitions.some(partition => position.get(partition) === partitions)) {
       try {
-        const committed = await consumer.listCommittedOffsets({ topics: [{ topic, partitions }] })
+        const committed = (await consumer.listCommittedOffsets({ topics: [{ topic, partitions }] })).get(topic)
+        const offsets = partitions
+          .filter(partition => committed[partition] < 0n && position.get(partition) === partitions)
+          .map(partition => ({ topic, partition, offset: 0n, leaderEpoch: -1 }))
+        if (offsets.length > 0) await consumer.commit({ offsets })
         for (const partition of partitions) {
-          const offset = committed.get(topic)[partition]
+          const offset = committed[partition]
           if (position.get(partition) === partitions) position.set(partition, offset > 0n ? offset : 0n)
         }
       } catch (error) {
