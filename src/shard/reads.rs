@@ -28,6 +28,8 @@ struct Job {
     /// The asker has cancelled: answer as soon as no disk read is awaited.
     hurried: bool,
     watched: Vec<Slot>,
+    /// What it needs at once, if it waits for the disk to bring some of that.
+    needed: Vec<Slot>,
 }
 
 /// The jobs that wait, and what for.
@@ -36,6 +38,8 @@ pub(super) struct Jobs {
     jobs: BTreeMap<u64, Job>,
     by_ticket: BTreeMap<Ticket, u64>,
     by_slot: BTreeMap<Slot, BTreeSet<u64>>,
+    /// By slot, how many jobs need something of it that the disk has to bring.
+    needed: BTreeMap<Slot, usize>,
     next: u64,
 }
 
@@ -55,7 +59,20 @@ impl Jobs {
                 }
             }
         }
+        for slot in &job.needed {
+            if let Some(count) = self.needed.get_mut(slot) {
+                *count -= 1;
+                if *count == 0 {
+                    self.needed.remove(slot);
+                }
+            }
+        }
         Some(job)
+    }
+
+    /// True while a job waits for the disk and needs what it brought of this partition.
+    pub(super) fn await_the_disk(&self, slot: Slot) -> bool {
+        self.needed.contains_key(&slot)
     }
 
     /// The jobs that wait for this partition.
@@ -140,7 +157,12 @@ impl Core {
                 let deadline = (!starving).then_some(request.deadline);
                 let ids = request.partitions.iter().map(|query| query.partition);
                 let watched: Vec<Slot> = ids.filter_map(|id| self.slot(id)).collect();
-                let number = self.park(ticket, Work::Read(request), hurried, watched);
+                let needed = if found.filling {
+                    watched.clone()
+                } else {
+                    Vec::new()
+                };
+                let number = self.park(ticket, Work::Read(request), hurried, watched, needed);
                 if let Some(deadline) = deadline {
                     self.timers.set(Timer::Job(number), deadline);
                 }
@@ -149,18 +171,32 @@ impl Core {
                 match self.try_list_offsets(&queries, &mut effects.disk) {
                     Ok(found) => effects.replies.push((ticket, Reply::ListOffsets(found))),
                     Err(watched) => {
-                        self.park(ticket, Work::ListOffsets(queries), hurried, watched);
+                        // Those that were found are looked for again with the others.
+                        let ids = queries.iter().map(|query| query.partition);
+                        let needed = ids.filter_map(|id| self.slot(id)).collect();
+                        let work = Work::ListOffsets(queries);
+                        self.park(ticket, work, hurried, watched, needed);
                     }
                 }
             }
         }
     }
 
-    fn park(&mut self, ticket: Ticket, work: Work, hurried: bool, watched: Vec<Slot>) -> u64 {
+    fn park(
+        &mut self,
+        ticket: Ticket,
+        work: Work,
+        hurried: bool,
+        watched: Vec<Slot>,
+        needed: Vec<Slot>,
+    ) -> u64 {
         let number = self.jobs.next;
         self.jobs.next += 1;
         for slot in &watched {
             self.jobs.watch(number, *slot);
+        }
+        for slot in &needed {
+            *self.jobs.needed.entry(*slot).or_default() += 1;
         }
         self.jobs.by_ticket.insert(ticket, number);
         self.jobs.jobs.insert(
@@ -170,6 +206,7 @@ impl Core {
                 work,
                 hurried,
                 watched,
+                needed,
             },
         );
         self.measurements.fetch.waits += 1;
