@@ -51,7 +51,7 @@ fn append(log: &mut Log, batch: &[u8], out: &mut Vec<DiskOp>) {
         log.handle_disk(NOW, done, out, &mut events);
     }
     if log.cached_bytes() > 16 << 20 {
-        log.evict(8 << 20);
+        log.evict(8 << 20, false);
     }
 }
 

@@ -4,7 +4,7 @@
 //! stretches may overlap, since each write begins with a copy of the block that the one before it
 //! left unfinished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,9 @@ use crate::base::{Buf, Offset};
 
 /// How many stretches that begin before a position are looked at for one that reaches over it.
 const LOOK_BACK: usize = 4;
+
+/// How many of the stretches read back last stay while a reader waits: more than one needs at once.
+const READ_BACK_KEPT: usize = 8;
 
 /// One stretch of a segment.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Cache {
     stretches: BTreeMap<(Offset, u64), Stretch>,
     /// Insertion order, the oldest first.
     order: BTreeMap<u64, (Offset, u64)>,
+    /// The stamps of what was read back last.
+    read_back: VecDeque<u64>,
     next_stamp: u64,
     bytes: usize,
 }
@@ -76,6 +81,12 @@ impl Cache {
         self.bytes += data.capacity();
         let stamp = self.next_stamp;
         self.next_stamp += 1;
+        if read_back {
+            self.read_back.push_back(stamp);
+            if self.read_back.len() > READ_BACK_KEPT {
+                self.read_back.pop_front();
+            }
+        }
         self.order.insert(stamp, key);
         self.stretches.insert(
             key,
@@ -124,15 +135,21 @@ impl Cache {
     }
 
     /// Drops the oldest stretches that `may_go` (segment, end of the stretch) until `wanted` bytes
-    /// are free; says how many are.
-    pub(super) fn evict(&mut self, wanted: usize, may_go: impl Fn(Offset, u64) -> bool) -> usize {
+    /// are free; says how many are. With `awaited` what was read back last stays.
+    pub(super) fn evict(
+        &mut self,
+        wanted: usize,
+        awaited: bool,
+        may_go: impl Fn(Offset, u64) -> bool,
+    ) -> usize {
         let (mut freed, mut after) = (0, 0);
         while freed < wanted
             && let Some((stamp, key)) = self.order.range(after..).next()
         {
-            let key = *key;
+            let (stamp, key) = (*stamp, *key);
             after = stamp + 1;
-            if may_go(key.0, self.stretches[&key].to) {
+            let stays = awaited && self.read_back.contains(&stamp);
+            if !stays && may_go(key.0, self.stretches[&key].to) {
                 freed += self.remove(key);
             }
         }
@@ -161,12 +178,25 @@ mod tests {
             );
         }
         assert_eq!(cache.bytes(), 4 * 4096);
-        assert_eq!(cache.evict(5000, |_, to| to != 4096), 8192);
+        assert_eq!(cache.evict(5000, false, |_, to| to != 4096), 8192);
         assert!(cache.find(Offset(0), 0, 10).is_some(), "it must stay");
         assert!(cache.find(Offset(0), 4096, 4106).is_none());
         assert!(cache.find(Offset(0), 8192, 8200).is_none());
         assert!(cache.find(Offset(0), 12288, 12298).is_some());
         assert!(cache.find(Offset(1), 0, 10).is_none(), "another segment");
+    }
+
+    #[test]
+    fn what_a_waiting_reader_has_fetched_stays_but_not_without_bound() {
+        let mut cache = Cache::default();
+        for n in 0..20u64 {
+            cache.insert(Offset(0), n * 4096, n * 4096 + 4096, stretch(1), true);
+        }
+        cache.evict(usize::MAX, true, |_, _| true);
+        assert_eq!(cache.bytes(), READ_BACK_KEPT * 4096);
+        assert!(cache.find(Offset(0), 19 * 4096, 19 * 4096 + 10).is_some());
+        cache.evict(usize::MAX, false, |_, _| true);
+        assert_eq!(cache.bytes(), 0);
     }
 
     #[test]

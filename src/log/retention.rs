@@ -283,14 +283,17 @@ impl Log {
 
     /// Drops about `bytes` bytes of cache, the oldest first, then indexes of full segments; says
     /// how many it was. What is not in a file yet, or in a block that is written again, stays.
-    pub fn evict(&mut self, bytes: usize) -> usize {
+    ///
+    /// `awaited`: a reader waits for the disk. What was read back last and the indexes stay then: a
+    /// reader that needs two ranges at once would otherwise fetch them in turn for ever.
+    pub fn evict(&mut self, bytes: usize, awaited: bool) -> usize {
         let segments = &self.segments;
-        let mut freed = self.cache.evict(bytes, |base, to| {
+        let mut freed = self.cache.evict(bytes, awaited, |base, to| {
             let found = segments.binary_search_by_key(&base, |segment| segment.base);
             found.map_or(true, |index| to <= segments[index].stable())
         });
         for segment in &mut self.segments {
-            if freed < bytes {
+            if freed < bytes && !awaited {
                 freed += segment.drop_index();
             }
         }

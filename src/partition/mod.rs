@@ -224,9 +224,10 @@ impl Partition {
         self.log.cached_bytes()
     }
 
-    /// Drops about `bytes` of cache; says how many it was.
-    pub fn evict(&mut self, bytes: usize) -> usize {
-        self.log.evict(bytes)
+    /// Drops about `bytes` of cache; says how many it was. `awaited`: a reader waits for the disk,
+    /// and what was fetched for it stays.
+    pub fn evict(&mut self, bytes: usize, awaited: bool) -> usize {
+        self.log.evict(bytes, awaited)
     }
 
     /// The producers that are remembered.

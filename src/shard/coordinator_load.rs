@@ -72,6 +72,13 @@ impl Core {
         }
     }
 
+    /// True while a coordinator is read in from this partition: what the disk brought for it is
+    /// looked at in a later turn.
+    pub(super) fn is_loading(&self, slot: Slot) -> bool {
+        let seat = self.coordinators.seats.get(&slot);
+        seat.is_some_and(|seat| matches!(seat.stage, Stage::Loading(_)))
+    }
+
     /// Loads one slice of the coordinator whose turn it is.
     pub(super) fn load_more(&mut self, now: Now, effects: &mut Effects) {
         if let Some(slot) = self.coordinators.queue.pop_front() {

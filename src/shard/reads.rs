@@ -48,6 +48,8 @@ impl Task {
 struct Job {
     task: Task,
     watched: Vec<Slot>,
+    /// What it needs at once, if it waits for the disk to bring some of that.
+    needed: Vec<Slot>,
 }
 
 /// The jobs that wait, and what for.
@@ -56,6 +58,8 @@ pub(super) struct Jobs {
     jobs: BTreeMap<u64, Job>,
     by_ticket: BTreeMap<Ticket, u64>,
     by_slot: BTreeMap<Slot, BTreeSet<u64>>,
+    /// By slot, how many jobs need something of it that the disk has to bring.
+    needed: BTreeMap<Slot, usize>,
     next: u64,
 }
 
@@ -75,7 +79,20 @@ impl Jobs {
                 }
             }
         }
+        for slot in &job.needed {
+            if let Some(count) = self.needed.get_mut(slot) {
+                *count -= 1;
+                if *count == 0 {
+                    self.needed.remove(slot);
+                }
+            }
+        }
         Some(job)
+    }
+
+    /// True while a job waits for the disk and needs what it brought of this partition.
+    pub(super) fn await_the_disk(&self, slot: Slot) -> bool {
+        self.needed.contains_key(&slot)
     }
 
     /// The jobs that wait for this partition.
@@ -165,7 +182,12 @@ impl Core {
                 if task.parked.is_none() {
                     self.measurements.fetch.waits += 1;
                 }
-                let number = self.park(now, task, watched);
+                let needed = if found.filling {
+                    watched.clone()
+                } else {
+                    Vec::new()
+                };
+                let number = self.park(now, task, watched, needed);
                 if let Some(deadline) = deadline {
                     self.timers.set(Timer::Job(number), deadline);
                 }
@@ -176,7 +198,10 @@ impl Core {
                     effects.replies.push((task.ticket, reply));
                 }
                 Err(watched) => {
-                    self.park(now, task, watched);
+                    // Those that were found are looked for again with the others.
+                    let ids = queries.iter().map(|query| query.partition);
+                    let needed = ids.filter_map(|id| self.slot(id)).collect();
+                    self.park(now, task, watched, needed);
                 }
             },
         }
@@ -208,15 +233,23 @@ impl Core {
         }
     }
 
-    fn park(&mut self, now: Now, mut task: Task, watched: Vec<Slot>) -> u64 {
+    fn park(&mut self, now: Now, mut task: Task, watched: Vec<Slot>, needed: Vec<Slot>) -> u64 {
         let number = self.jobs.next;
         self.jobs.next += 1;
         for slot in &watched {
             self.jobs.watch(number, *slot);
         }
+        for slot in &needed {
+            *self.jobs.needed.entry(*slot).or_default() += 1;
+        }
         task.parked.get_or_insert(now.mono);
         self.jobs.by_ticket.insert(task.ticket, number);
-        self.jobs.jobs.insert(number, Job { task, watched });
+        let job = Job {
+            task,
+            watched,
+            needed,
+        };
+        self.jobs.jobs.insert(number, job);
         number
     }
 

@@ -429,7 +429,7 @@ fn a_full_table_of_keys_ends_the_round_and_the_next_ones_go_on() {
 fn the_name_of_a_replaced_file_is_not_given_away_while_a_reader_may_open_it() {
     let mut bench = Bench::new(11, options());
     bench.fill(80, 9);
-    bench.world.log.evict(1 << 30);
+    bench.world.log.evict(1 << 30, false);
     let mut held = None;
     while held.is_none() {
         match bench
@@ -666,7 +666,7 @@ fn torture(seed: u64) {
                     world.log.tick(world.now, &mut world.out, &mut world.events);
                 }
                 10 => {
-                    bench.world.log.evict(1 << 20);
+                    bench.world.log.evict(1 << 20, false);
                 }
                 _ if prng.one_in(6) => {
                     let end = bench.world.log.end_offset().0;

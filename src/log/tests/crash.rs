@@ -47,7 +47,7 @@ fn torture(seed: u64, flush_messages: i64) {
                     .checkpoint(Bytes::from_static(b"p"), &mut world.out);
             }
             if prng.one_in(8) {
-                world.log.evict(1 << 20);
+                world.log.evict(1 << 20, false);
             }
             if prng.one_in(30) {
                 let to = Offset(prng.below(world.log.end_offset().0 as u64 + 1) as i64);

@@ -295,7 +295,7 @@ fn reads_are_whole_batches_within_the_limit_and_the_first_one_always() {
     }
     for evicted in [false, true] {
         if evicted {
-            assert!(world.log.evict(usize::MAX) > 0);
+            assert!(world.log.evict(usize::MAX, false) > 0);
         }
         assert!(
             world
