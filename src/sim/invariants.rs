@@ -85,8 +85,17 @@ fn is_relaxed(image: &Image, id: TopicPartition) -> bool {
     config(image, id, "flush.messages").is_some_and(|value| value != 1)
 }
 
-/// `retention.ms` and `retention.bytes`, both endless unless set: no run lasts for seven days.
+/// `retention.ms` and `retention.bytes`, both endless unless set (no run lasts for seven days), and
+/// where nothing is deleted.
 fn retention(image: &Image, id: TopicPartition) -> (i64, i64) {
+    let topic = image
+        .topic_by_id(id.topic)
+        .map(|topic| topic.name.to_string());
+    let configs = topic.and_then(|name| image.configs(&Resource::Topic(name)));
+    let policy = configs.and_then(|configs| configs.get("cleanup.policy"));
+    if policy.is_some_and(|policy| policy == "compact") {
+        return (-1, -1);
+    }
     let set = |name| config(image, id, name).unwrap_or(-1);
     (set("retention.ms"), set("retention.bytes"))
 }

@@ -98,7 +98,7 @@ pub(super) static TABLE: &[Definition] = &[
     int("log.cleaner.threads", "1", FROM_0, "Kafka's threads for compaction. corelane compacts in slices on each core.").cluster_wide().inert(),
     double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", ANY, "The most bytes that compaction reads and writes a second, on all cores together.").cluster_wide(),
     long("log.cleaner.dedupe.buffer.size", "134217728", ANY, "The most memory for the keys of logs under compaction, in bytes, on all cores together. A full table ends the round; the next one goes on.").cluster_wide(),
-    int("log.cleaner.io.buffer.size", "524288", FROM_0, "Kafka's memory for reading a log under compaction, in bytes. corelane reads and writes 256 KiB at a time.").cluster_wide().inert(),
+    int("log.cleaner.io.buffer.size", "524288", FROM_0, "Kafka's memory for reading a log under compaction, in bytes. corelane reads 128 and writes 64 KiB at a time.").cluster_wide().inert(),
     double("log.cleaner.io.buffer.load.factor", "0.9", ANY, "How full the table of keys may get, 0 to 1.").cluster_wide(),
     long("log.cleaner.backoff.ms", "15000", FROM_0, "How long compaction waits when there is nothing to do, in milliseconds.").cluster_wide(),
     double("log.cleaner.min.cleanable.ratio", "0.5", Rule::BetweenDouble(0.0, 1.0), "min.cleanable.dirty.ratio of topics that do not say.").cluster_wide(),

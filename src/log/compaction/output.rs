@@ -9,8 +9,9 @@ use crate::record::BatchHeader;
 
 use super::super::segment::Walk;
 
-/// Bytes that one write takes, unless a batch is larger.
-pub(super) const WRITE_BYTES: usize = 256 << 10;
+/// Bytes that one write takes at most. A durable write of somebody else that follows pays for what the
+/// disk's cache holds of it: small ones keep that short.
+pub(super) const WRITE_BYTES: usize = 64 << 10;
 /// What the name of an unfinished file ends in.
 pub(in crate::log) const UNFINISHED: &str = ".cleaned";
 

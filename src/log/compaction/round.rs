@@ -16,7 +16,7 @@ use super::transactions::Transactions;
 use super::{Abandoned, AbortedTransaction, Assignment, Compacted, Progress, Step};
 
 /// Bytes that one read takes, unless a batch is larger.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 128 << 10;
 /// What one slice may cost; see [`cost_of`].
 const SLICE_COST_MAX: usize = 128 << 10;
 

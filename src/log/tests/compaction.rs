@@ -572,8 +572,14 @@ fn every_step_of_a_compaction_can_be_the_last_one() {
     for steps in 0..120 {
         for seed in 0..4 {
             let what = format!("steps {steps} seed {seed}");
-            let mut bench = Bench::new(seed, options());
-            bench.fill(70, 9);
+            let mut bench = Bench::new(
+                seed,
+                Options {
+                    segment_bytes: 4000,
+                    ..options()
+                },
+            );
+            bench.fill(40, 9);
             assert!(bench.begin(), "{what}");
             let mut left = steps;
             while left > 0 {
@@ -747,7 +753,7 @@ fn torture(seed: u64) {
 
 #[test]
 fn the_newest_of_each_key_survives_whatever_is_torn_deleted_or_given_up() {
-    for seed in 0..200 {
+    for seed in 0..100 {
         torture(seed);
     }
 }
