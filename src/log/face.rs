@@ -36,6 +36,9 @@ pub struct Options {
     pub file_delete_delay_ms: i64,
     /// The largest batch that is accepted, in bytes.
     pub batch_bytes_max: u32,
+    /// What is appended may take the data directory's reserve: the broker's own records, without
+    /// which nothing could be deleted any more.
+    pub from_reserve: bool,
     /// Records may have been compacted away (`cleanup.policy`): recovery accepts gaps between the
     /// offsets of full segments. Without it a gap is damage.
     pub compact: bool,
@@ -54,6 +57,7 @@ impl Default for Options {
             retention_bytes: -1,
             file_delete_delay_ms: 60_000,
             batch_bytes_max: 100 << 20,
+            from_reserve: false,
             compact: false,
         }
     }
@@ -87,6 +91,9 @@ pub enum Event {
     CheckpointWanted,
     /// A raised start offset survives a crash now.
     StartOffsetDurable(Offset),
+    /// Only the data directory's reserve is left: what was taken before is written from it, appends
+    /// are refused until [`super::Log::set_short`] says that there is space again.
+    SpaceShort,
     /// The answer to [`super::Log::close`]: all is on stable storage.
     Closed,
     /// The answer to [`super::Log::delete`]: after a crash the log is not there any more.
@@ -148,7 +155,7 @@ pub enum AppendRefused {
     Fenced,
     /// The log is still opening.
     NotReady,
-    /// The disk is full. Tried again by itself.
+    /// Only the data directory's reserve is left, or not even that. Tried again by itself.
     NoSpace,
     /// The batch is larger than the log takes.
     TooLarge {

@@ -196,7 +196,7 @@ impl Log {
             Job::Open(step) => self.recover(step, Ok(output), out, events),
             Job::Directory => self.setup.directory_made(),
             Job::Metadata => self.setup.metadata_written(),
-            Job::Allocate { segment, size } => self.allocated(segment, size, out),
+            Job::Allocate { segment, size, .. } => self.allocated(segment, size, out),
             Job::Names { segment } => self.segment_mut(segment).stage = FileStage::Open,
             Job::Write => self.written(now, out, events),
             Job::Sync { .. } => self.synced(now, job, out, events),
@@ -231,13 +231,22 @@ impl Log {
                 self.setup.metadata_failed();
                 self.refused(now, fault, events);
             }
-            Job::Allocate { segment, .. } => {
+            Job::Allocate {
+                segment,
+                from_reserve,
+                ..
+            } => {
                 let segment = self.segment_mut(segment);
                 segment.allocating = false;
                 if segment.stage == FileStage::Creating {
                     segment.stage = FileStage::Absent;
                 }
-                self.refused(now, fault, events);
+                if fault.kind == FaultKind::NoSpace && !from_reserve {
+                    self.tail.short = true;
+                    events.push(Event::SpaceShort);
+                } else {
+                    self.refused(now, fault, events);
+                }
             }
             Job::Checkpoint => {
                 self.keep_again_later();
@@ -334,6 +343,13 @@ impl Log {
         self.fault = Some(fault);
     }
 
+    /// Its data directory is of no use any more: the log is fenced without having failed itself.
+    pub fn give_up_on(&mut self, fault: Fault, events: &mut Vec<Event>) {
+        if matches!(self.stage, Stage::Opening | Stage::Ready | Stage::Closing) {
+            self.fence(fault, events);
+        }
+    }
+
     /// The first offset that can be read.
     pub fn start_offset(&self) -> Offset {
         self.start
@@ -375,6 +391,19 @@ impl Log {
     /// New options, from now on.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
+    }
+
+    /// Whether the data directory has nothing left but its reserve. Then appends are refused.
+    pub fn set_short(&mut self, short: bool) {
+        self.tail.short = short && !self.options.from_reserve;
+        if !short && self.tail.space_retry.is_some() {
+            self.tail.space_retry = Some(Mono(0));
+        }
+    }
+
+    /// True when none of its disk operations is in flight.
+    pub fn is_quiet(&self) -> bool {
+        self.ops.is_empty()
     }
 
     /// Why the log is fenced.

@@ -430,7 +430,10 @@ impl Log {
         };
         let index = match output {
             DiskOutput::Contents(contents) => Index::from_file(contents, base, segment.size),
-            DiskOutput::Done | DiskOutput::Data(_) | DiskOutput::Entries(_) => None,
+            DiskOutput::Done
+            | DiskOutput::Data(_)
+            | DiskOutput::Entries(_)
+            | DiskOutput::Space(_) => None,
         };
         match index.filter(|index| !index.entries().is_empty()) {
             Some(index) => {

@@ -74,7 +74,9 @@ pub(super) struct Tail {
     syncing: bool,
     /// A segment, and the position below which it is on stable storage: what trailers say.
     durable_mark: (Offset, u64),
-    /// The disk is full; when it is asked again.
+    /// Only the reserve is left: nothing new is taken, files grow no further than needed.
+    pub(super) short: bool,
+    /// Not even the reserve is left; when the disk is asked again.
     pub(super) space_retry: Option<Mono>,
     pub(super) since_checkpoint: u64,
     pub(super) checkpoint_wanted: bool,
@@ -273,7 +275,7 @@ impl Log {
         if self.fault.is_some() {
             return Err(AppendRefused::Fenced);
         }
-        if self.tail.space_retry.is_some() {
+        if self.tail.space_retry.is_some() || self.tail.short {
             return Err(AppendRefused::NoSpace);
         }
         let limit = self.options.batch_bytes_max as usize;
@@ -510,14 +512,22 @@ impl Log {
             return;
         }
         let step = needed.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
-        let size = needed.next_multiple_of(step).min(limit).max(needed);
+        let ample = needed.next_multiple_of(step).min(limit).max(needed);
+        let size = if self.tail.short { needed } else { ample };
+        let from_reserve = self.tail.short || self.options.from_reserve;
         segment.allocating = true;
         let (base, file) = (segment.base, segment.file.clone());
         let id = self.ops.start(Job::Allocate {
             segment: base,
             size,
+            from_reserve,
         });
-        out.push(DiskOp::Allocate { id, file, size });
+        out.push(DiskOp::Allocate {
+            id,
+            file,
+            size,
+            from_reserve,
+        });
     }
 
     /// Grows the file before it has to be waited for: when half a step is left.
@@ -525,7 +535,7 @@ impl Log {
         let index = self.segment_index(base);
         let segment = &self.segments[index];
         let step = used.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
-        let room = u64::from(self.options.segment_bytes) > segment.allocated;
+        let room = u64::from(self.options.segment_bytes) > segment.allocated && !self.tail.short;
         let active = index + 1 == self.segments.len();
         if active && room && segment.allocated < used + step / 2 {
             self.allocate(index, segment.allocated + 1, out);

@@ -186,6 +186,10 @@ pub struct Holdings {
     pub under_replicated: u64,
     /// Led partitions with fewer replicas in sync than `min.insync.replicas`.
     pub under_min_in_sync: u64,
+    /// Data directories with nothing left but their reserve, as this core sees it.
+    pub short_directories: u64,
+    /// Data directories that failed, as this core sees it.
+    pub failed_directories: u64,
     /// Bytes in all logs.
     pub log_bytes: u64,
     /// Consumer groups coordinated here.
@@ -222,6 +226,16 @@ impl Holdings {
             "corelane_under_min_in_sync_partitions",
             "Led partitions with fewer replicas in sync than min.insync.replicas.",
             self.under_min_in_sync,
+        );
+        walk.gauge(
+            "corelane_data_directories_short",
+            "Data directories with nothing left but their reserve.",
+            self.short_directories,
+        );
+        walk.gauge(
+            "corelane_data_directories_failed",
+            "Data directories that failed.",
+            self.failed_directories,
         );
         walk.gauge(
             "corelane_log_size_bytes",

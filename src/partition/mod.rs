@@ -17,7 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::{
-    DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId, TopicPartition,
+    DiskDone, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, ProducerEpoch, ProducerId,
+    TopicPartition,
 };
 use crate::log::{self, FileRange, Log, Lookup, Read, Slice};
 use crate::record::{self, BatchHeader, Rules, Scratch};
@@ -84,6 +85,8 @@ pub enum Event {
     Filled,
     /// The log start offset is durable.
     StartOffsetDurable(Offset),
+    /// Its data directory has nothing left but the reserve.
+    SpaceShort,
     /// The partition is closed.
     Closed,
     /// The partition is gone.
@@ -182,6 +185,11 @@ impl Partition {
     /// The offset that the next record gets.
     pub fn log_end(&self) -> Offset {
         self.log.end_offset()
+    }
+
+    /// The directory of its files.
+    pub fn directory(&self) -> &FilePath {
+        self.log.directory()
     }
 
     /// The data directory that it lives in.
@@ -298,6 +306,24 @@ impl Partition {
         true
     }
 
+    /// Whether its data directory has nothing left but the reserve: then appends are refused.
+    pub fn set_short(&mut self, short: bool) {
+        self.log.set_short(short);
+    }
+
+    /// True when none of the log's disk operations is in flight.
+    pub fn is_quiet(&self) -> bool {
+        self.log.is_quiet()
+    }
+
+    /// The data directory failed as a whole.
+    pub fn give_up(&mut self, fault: log::Fault, events: &mut Vec<Event>) {
+        let mut log_events = std::mem::take(&mut self.log_events);
+        self.log.give_up_on(fault, &mut log_events);
+        self.take_log_events(&mut log_events, &mut Vec::new(), events);
+        self.log_events = log_events;
+    }
+
     /// Writes what the turn has gathered.
     pub fn flush_turn(&mut self, now: Now, out: &mut Vec<DiskOp>) {
         self.log.flush_turn(now, out);
@@ -387,6 +413,7 @@ impl Partition {
                     events.push(Event::StartOffsetDurable(offset));
                     events.push(Event::Moved);
                 }
+                log::Event::SpaceShort => events.push(Event::SpaceShort),
                 log::Event::Closed => events.push(Event::Closed),
                 log::Event::Deleted => events.push(Event::Deleted),
                 log::Event::Fenced(fault) => {

@@ -41,6 +41,7 @@ pub mod properties;
 mod ring;
 mod sendfile;
 pub mod signals;
+mod space;
 pub mod stream;
 #[cfg(test)]
 mod tests;

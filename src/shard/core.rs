@@ -20,6 +20,7 @@ use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
 use super::records_deletion::Deletions;
+use super::volumes::{VOLUME_OWNER, Volumes};
 
 /// Where a partition stands in the core's table; also the `owner` of its disk operations. A slot is
 /// never used twice, so that a late completion cannot reach another partition.
@@ -43,6 +44,8 @@ pub(super) enum Timer {
     Retention,
     /// The expiry of silent producers is due.
     ProducerExpiry,
+    /// The data directories are to be asked for their space.
+    Volumes,
 }
 
 /// What a core is started with.
@@ -83,6 +86,7 @@ pub struct Core {
     pub(super) producer_ids: ProducerIds,
     pub(super) lifecycle: Lifecycle,
     pub(super) metadata: Option<Metadata>,
+    pub(super) volumes: Volumes,
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
     pub(super) measurements: Measurements,
@@ -142,6 +146,7 @@ impl Core {
             producer_ids: ProducerIds::default(),
             lifecycle: Lifecycle::default(),
             metadata,
+            volumes: Volumes::new(setup.disks),
             timers: Timers::default(),
             scratch: Scratch::new(),
             cache_bytes: 0,
@@ -150,6 +155,7 @@ impl Core {
             setup,
         };
         core.schedule_housekeeping(now);
+        core.ask_volumes(now, effects);
         core
     }
 
@@ -235,6 +241,10 @@ impl Core {
             Request::Group { partition, request } => {
                 self.group(now, ticket, partition, request, effects);
             }
+            Request::Volumes => {
+                let volumes = self.volumes.describe();
+                effects.replies.push((ticket, Reply::Volumes(volumes)));
+            }
             Request::Measurements => {
                 let snapshot = Box::new(self.measure());
                 effects
@@ -259,6 +269,10 @@ impl Core {
             PeerMessage::ProducerIds { first, count } => {
                 self.producer_ids_given(first, count, effects);
             }
+            PeerMessage::VolumeShort { disk } => self.volume_short(now, disk, effects),
+            PeerMessage::VolumeFailed { disk, fault } => {
+                self.volume_failed(now, disk, &fault, effects);
+            }
         }
     }
 
@@ -269,6 +283,10 @@ impl Core {
         }
         if done.id.owner == METADATA_OWNER {
             self.metadata_disk(now, done, effects);
+            return;
+        }
+        if done.id.owner == VOLUME_OWNER {
+            self.volume_disk(now, done, effects);
             return;
         }
         let slot = Slot(done.id.owner);
@@ -295,6 +313,7 @@ impl Core {
                 Timer::Job(number) => self.run_again(now, number, effects),
                 Timer::Retention => self.retain(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
+                Timer::Volumes => self.ask_volumes(now, effects),
             }
         }
     }
@@ -373,6 +392,7 @@ impl Core {
                     self.measurements.logs.recovery_scanned_bytes += bytes_scanned;
                     self.measurements.logs.recovery_cut_bytes += bytes_cut;
                     self.opened(slot, clean, effects);
+                    self.came_back(now, slot, effects);
                     self.load(now, slot);
                 }
                 PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
@@ -380,6 +400,11 @@ impl Core {
                 PartitionEvent::Moved | PartitionEvent::Filled => moved = true,
                 PartitionEvent::StartOffsetDurable(offset) => {
                     self.start_offset_durable(slot, offset, effects);
+                }
+                PartitionEvent::SpaceShort => {
+                    if let Some(disk) = self.partitions.get(slot).map(Partition::disk) {
+                        self.volume_found_short(now, disk, effects);
+                    }
                 }
                 PartitionEvent::Closed => self.closed(slot, effects),
                 PartitionEvent::Deleted => self.deleted(slot, effects),
@@ -389,6 +414,7 @@ impl Core {
                         self.measurements.logs.corrupt += 1;
                     }
                     moved = true;
+                    self.volume_suspected(now, slot, &fault, effects);
                     self.fenced(slot, fault, effects);
                 }
             }
@@ -424,7 +450,8 @@ impl Core {
             .collect()
     }
 
-    pub(super) fn insert(&mut self, partition: Partition) {
+    pub(super) fn insert(&mut self, mut partition: Partition) {
+        partition.set_short(self.volumes.is_short(partition.disk()));
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
         self.cache_bytes += partition.cached_bytes();
@@ -521,6 +548,7 @@ impl Core {
             .count() as u64;
         holdings.log_bytes = all().map(Partition::size_bytes).sum();
         (holdings.groups, holdings.group_members) = self.coordinators.count();
+        (holdings.short_directories, holdings.failed_directories) = self.volumes.count();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.snapshot()
     }

@@ -105,6 +105,7 @@ impl Metadata {
             flush_messages: 1,
             segment_ms: i64::MAX,
             retention_ms: -1,
+            from_reserve: true,
             ..log::Options::default()
         };
         let pool = setup.pool.clone();
@@ -340,6 +341,7 @@ impl Core {
                 }
                 log::Event::Snapshot(_)
                 | log::Event::Replayed { .. }
+                | log::Event::SpaceShort
                 | log::Event::StartOffsetDurable(_)
                 | log::Event::Deleted => {}
             }

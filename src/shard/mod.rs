@@ -14,6 +14,7 @@ mod producer_ids;
 mod reads;
 mod records_deletion;
 mod topic_view;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,6 @@ pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, ReadQuery,
-    ReadRequest, ReadResult, Reply, Request, Ticket,
+    ReadRequest, ReadResult, Reply, Request, Ticket, VolumeDescription, VolumeState,
 };
 pub use metadata::METADATA_DIRECTORY;

@@ -13,6 +13,7 @@ mod accounts;
 mod durability;
 mod fetch;
 mod frames;
+mod full_disk;
 mod fuzz;
 mod idempotence;
 mod list_offsets;

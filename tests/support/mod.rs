@@ -2,6 +2,7 @@
 //! for it. Tests that need a broker start it here and nowhere else.
 
 pub mod client;
+pub mod volume;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,6 +21,10 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
+    /// The first data directory, if it is elsewhere.
+    data: Option<PathBuf>,
+    /// More arguments for `serve`.
+    arguments: Vec<String>,
 }
 
 struct Running {
@@ -128,9 +133,30 @@ impl Broker {
             directory: directory(),
             running: None,
             descriptors_max,
+            data: None,
+            arguments: Vec::new(),
         };
         broker.run();
         broker
+    }
+
+    /// A broker with its first data directory elsewhere (by default in a directory of its own) and
+    /// more arguments, ready.
+    pub fn start_with(data: Option<PathBuf>, arguments: &[&str]) -> Broker {
+        let mut broker = Broker {
+            directory: directory(),
+            running: None,
+            descriptors_max: None,
+            data,
+            arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
+        };
+        broker.run();
+        broker
+    }
+
+    /// Other arguments, from the next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&one| one.to_owned()).collect();
     }
 
     /// Starts it (again) in its directory and waits until it is ready.
@@ -172,7 +198,8 @@ impl Broker {
     }
 
     fn command(&self) -> Command {
-        let plain = command(&self.data(), "127.0.0.1:0");
+        let mut plain = command(&self.data(), "127.0.0.1:0");
+        plain.args(&self.arguments);
         let Some(limit) = self.descriptors_max else {
             return plain;
         };
@@ -190,7 +217,8 @@ impl Broker {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let own = || self.directory.path().join("data");
+        self.data.clone().unwrap_or_else(own)
     }
 
     fn log(&self) -> PathBuf {
