@@ -94,6 +94,9 @@ pub enum Event {
     /// Only the data directory's reserve is left: what was taken before is written from it, appends
     /// are refused until [`super::Log::set_short`] says that there is space again.
     SpaceShort,
+    /// Not even the reserve has room for what was taken: it stays to be written, which may be long;
+    /// whoever waits for it had better be told.
+    SpaceGone,
     /// The answer to [`super::Log::close`]: all is on stable storage.
     Closed,
     /// The answer to [`super::Log::delete`]: after a crash the log is not there any more.

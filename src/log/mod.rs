@@ -23,7 +23,7 @@
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
 //! | `retention` | the start offset, deletion |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
-//! | `inspect`, `inspect_derived` | look at the files from outside |
+//! | `inspect`, `inspect_derived`, `repair` | look at the files from outside, and save what can be saved |
 
 mod cache;
 mod checkpoint;
@@ -36,6 +36,7 @@ mod keeper;
 mod ops;
 mod read;
 mod recovery;
+mod repair;
 mod retention;
 mod sealed_file;
 mod search;
@@ -52,6 +53,7 @@ pub use inspect::{Inspected, Problem, Report, inspect};
 pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
 };
+pub use repair::{Lost, Repaired, repair, repaired_checkpoint};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
@@ -242,8 +244,7 @@ impl Log {
                     segment.stage = FileStage::Absent;
                 }
                 if fault.kind == FaultKind::NoSpace && !from_reserve {
-                    self.tail.short = true;
-                    events.push(Event::SpaceShort);
+                    self.take_smaller_steps(events);
                 } else {
                     self.refused(now, fault, events);
                 }
@@ -396,6 +397,7 @@ impl Log {
     /// Whether the data directory has nothing left but its reserve. Then appends are refused.
     pub fn set_short(&mut self, short: bool) {
         self.tail.short = short && !self.options.from_reserve;
+        self.tail.smaller = 0;
         if !short && self.tail.space_retry.is_some() {
             self.tail.space_retry = Some(Mono(0));
         }

@@ -76,6 +76,8 @@ pub(super) struct Tail {
     durable_mark: (Offset, u64),
     /// Only the reserve is left: nothing new is taken, files grow no further than needed.
     pub(super) short: bool,
+    /// How often the steps in which a file grows were halved, because a whole one did not fit.
+    pub(super) smaller: u32,
     /// Not even the reserve is left; when the disk is asked again.
     pub(super) space_retry: Option<Mono>,
     pub(super) since_checkpoint: u64,
@@ -199,6 +201,11 @@ impl Tail {
         self.block = block;
         self.issued_end = end;
         self.durable_mark = mark;
+    }
+
+    /// By how many bytes a file that is `used` bytes full grows.
+    fn step(&self, used: u64) -> u64 {
+        (used.next_power_of_two().min(STEP_MAX) >> self.smaller).max(STEP_MIN)
     }
 
     fn close_gather(&mut self) {
@@ -507,11 +514,11 @@ impl Log {
     fn allocate(&mut self, index: usize, needed: u64, out: &mut Vec<DiskOp>) {
         let limit =
             u64::from(self.options.segment_bytes).next_multiple_of(BLOCK as u64) + BLOCK as u64;
-        let segment = &mut self.segments[index];
-        if segment.allocating {
+        if self.segments[index].allocating {
             return;
         }
-        let step = needed.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
+        let step = self.tail.step(needed);
+        let segment = &mut self.segments[index];
         let ample = needed.next_multiple_of(step).min(limit).max(needed);
         let size = if self.tail.short { needed } else { ample };
         let from_reserve = self.tail.short || self.options.from_reserve;
@@ -530,11 +537,22 @@ impl Log {
         });
     }
 
+    /// What was to be allocated would take from the reserve: half of it is tried, until the
+    /// smallest step does not fit. Then only the reserve is left.
+    pub(super) fn take_smaller_steps(&mut self, events: &mut Vec<Event>) {
+        let used = self.segments.last().map_or(0, |active| active.allocated);
+        if self.tail.step(used + 1) > STEP_MIN {
+            self.tail.smaller += 1;
+        } else if !std::mem::replace(&mut self.tail.short, true) {
+            events.push(Event::SpaceShort);
+        }
+    }
+
     /// Grows the file before it has to be waited for: when half a step is left.
     fn grow_ahead(&mut self, base: Offset, used: u64, out: &mut Vec<DiskOp>) {
         let index = self.segment_index(base);
         let segment = &self.segments[index];
-        let step = used.next_power_of_two().clamp(STEP_MIN, STEP_MAX);
+        let step = self.tail.step(used);
         let room = u64::from(self.options.segment_bytes) > segment.allocated && !self.tail.short;
         let active = index + 1 == self.segments.len();
         if active && room && segment.allocated < used + step / 2 {
@@ -560,6 +578,7 @@ impl Log {
     pub(super) fn refused(&mut self, now: Now, fault: DiskFault, events: &mut Vec<Event>) {
         if fault.kind == FaultKind::NoSpace {
             self.tail.space_retry = Some(now.mono.after_ms(SPACE_RETRY_MS));
+            events.push(Event::SpaceGone);
         } else {
             self.fence(Fault::Disk(fault), events);
         }

@@ -77,7 +77,8 @@ pub enum Event {
     },
     /// The append that was given this token is committed.
     Acked(Token),
-    /// The append that was given this token can no longer be committed: the log is fenced.
+    /// The append that was given this token cannot be committed: the log is fenced, or the disk is
+    /// full to the last byte.
     Failed(Token),
     /// The high watermark or the log start moved: waiting reads may look again.
     Moved,
@@ -414,6 +415,7 @@ impl Partition {
                     events.push(Event::Moved);
                 }
                 log::Event::SpaceShort => events.push(Event::SpaceShort),
+                log::Event::SpaceGone => self.space_gone(events),
                 log::Event::Closed => events.push(Event::Closed),
                 log::Event::Deleted => events.push(Event::Deleted),
                 log::Event::Fenced(fault) => {
@@ -426,6 +428,16 @@ impl Partition {
                     events.push(Event::Fenced(fault));
                 }
             }
+        }
+    }
+
+    /// Clients that wait are told: an idempotent one that tries again waits for the same batch, and
+    /// is answered when that is stored. The broker's own coordinators wait on, for what they hold in
+    /// memory must be what the log says.
+    fn space_gone(&mut self, events: &mut Vec<Event>) {
+        if !self.settings.log.from_reserve {
+            let tokens = self.waiting.drain(..).map(|(_, token)| token);
+            events.extend(tokens.map(Event::Failed));
         }
     }
 

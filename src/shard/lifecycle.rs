@@ -276,7 +276,7 @@ impl Core {
         }
         if !old.is_quiet() {
             // What is in flight must not meet what recovery does: with the next answer, then.
-            self.starve(slot);
+            self.starve(now, slot);
             return;
         }
         let floor = old.high_watermark();

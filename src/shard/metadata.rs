@@ -342,6 +342,7 @@ impl Core {
                 log::Event::Snapshot(_)
                 | log::Event::Replayed { .. }
                 | log::Event::SpaceShort
+                | log::Event::SpaceGone
                 | log::Event::StartOffsetDurable(_)
                 | log::Event::Deleted => {}
             }

@@ -12,7 +12,7 @@
 //! by earlier writes, which the reopened log must still end with, or it stays fenced.
 
 use crate::base::{
-    CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Now, OpId, Space,
+    CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Mono, Now, OpId, Space,
 };
 use crate::log::Fault;
 
@@ -25,6 +25,8 @@ pub(super) const VOLUME_OWNER: u32 = u32::MAX - 2;
 const SHORT_ASKED_EVERY_MS: i64 = 100;
 /// How often any directory is asked, for the figures, in milliseconds.
 const ASKED_EVERY_MS: i64 = 10_000;
+/// How long a log whose write was refused for lack of space is left alone, in milliseconds.
+const OPENED_AGAIN_AFTER_MS: i64 = 1000;
 /// The sequences of trials begin here; below, a directory's space is asked for.
 const TRIALS: u32 = 1 << 16;
 /// The file that a trial replaces.
@@ -39,7 +41,7 @@ struct Volume {
     trying: bool,
     failed: Option<DiskFault>,
     /// Logs to be opened again when there is space.
-    starved: Vec<Slot>,
+    starved: Vec<(Mono, Slot)>,
 }
 
 /// All data directories, in the order of [`FilePath::disk`].
@@ -58,11 +60,6 @@ impl Volumes {
     pub(super) fn is_short(&self, disk: u16) -> bool {
         let volume = self.volumes.get(usize::from(disk));
         volume.is_some_and(|volume| volume.short)
-    }
-
-    /// Why the directory has failed.
-    pub(super) fn failed(&self, disk: u16) -> Option<&DiskFault> {
-        self.volumes.get(usize::from(disk))?.failed.as_ref()
     }
 
     /// How many are short of space, and how many have failed.
@@ -192,6 +189,9 @@ impl Core {
             return;
         };
         let starved = std::mem::take(&mut volume.starved);
+        let (due, early): (Vec<_>, Vec<_>) =
+            starved.into_iter().partition(|(at, _)| *at <= now.mono);
+        volume.starved = early;
         if std::mem::take(&mut volume.short) {
             effects.volumes.push((disk, volume.state()));
             for slot in self.slots() {
@@ -203,17 +203,19 @@ impl Core {
                 }
             }
         }
-        for slot in starved {
+        for (_, slot) in due {
             self.open_again(now, slot, effects);
         }
     }
 
     /// The log is to be opened again when there is space.
-    pub(super) fn starve(&mut self, slot: Slot) {
+    pub(super) fn starve(&mut self, now: Now, slot: Slot) {
         if let Some(disk) = self.partitions.get(slot).map(|partition| partition.disk())
             && let Some(volume) = self.volumes.volumes.get_mut(usize::from(disk))
         {
-            volume.starved.push(slot);
+            // Not at once: under a thin device the file system does not know that it is full.
+            let at = now.mono.after_ms(OPENED_AGAIN_AFTER_MS);
+            volume.starved.push((at, slot));
         }
     }
 
@@ -231,10 +233,7 @@ impl Core {
         let disk = fault.file.disk;
         match fault.kind {
             FaultKind::NoSpace if fault.op == "write" => {
-                if let Some(volume) = self.volumes.volumes.get_mut(usize::from(disk)) {
-                    volume.starved.push(slot);
-                }
-                self.volume_found_short(now, disk, effects);
+                self.starve(now, slot);
                 self.schedule_volumes(now);
             }
             FaultKind::Io(_) => self.try_volume(disk, effects),

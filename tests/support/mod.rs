@@ -154,6 +154,7 @@ impl Broker {
         broker
     }
 
+    #[allow(dead_code)]
     /// Other arguments, from the next start on.
     pub fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|&one| one.to_owned()).collect();

@@ -8,6 +8,8 @@ pub struct Volume {
     directory: tempfile::TempDir,
     device: Option<String>,
     mounted: Vec<PathBuf>,
+    /// Where the file of the device is, if not in the directory.
+    outer: Option<PathBuf>,
 }
 
 impl Volume {
@@ -18,12 +20,13 @@ impl Volume {
     }
 
     /// As [`Volume::new`], with its file (sparse) inside another one: when that one is full, writes
-    /// to blocks that were never written fail with EIO.
+    /// to blocks that were never written fail with ENOSPC, whatever this file system promised.
     pub fn within(outer: Option<&Volume>, mebibytes: u64) -> Option<Volume> {
         let mut volume = Volume {
             directory: super::directory(),
             device: None,
             mounted: Vec::new(),
+            outer: None,
         };
         match volume.make(outer, mebibytes) {
             Ok(()) => Some(volume),
@@ -35,10 +38,8 @@ impl Volume {
     }
 
     fn make(&mut self, outer: Option<&Volume>, mebibytes: u64) -> Result<(), String> {
-        let image = match outer {
-            Some(outer) => outer.path().join("image"),
-            None => self.directory.path().join("image"),
-        };
+        self.outer = outer.map(Volume::path);
+        let image = self.image();
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
         file.set_len(mebibytes << 20)
             .map_err(|error| error.to_string())?;
@@ -57,6 +58,11 @@ impl Volume {
         run("mount", &[&device, &place.display().to_string()])?;
         self.mounted.push(place.to_owned());
         Ok(())
+    }
+
+    fn image(&self) -> PathBuf {
+        let place = self.outer.as_deref().unwrap_or(self.directory.path());
+        place.join("image")
     }
 
     /// Where it is mounted.
@@ -95,6 +101,16 @@ impl Volume {
                 size /= 2;
             }
         }
+    }
+
+    /// Shrinks the device under the file system: whatever lies behind fails with EIO from now on,
+    /// reads and writes alike.
+    pub fn fail_behind(&self, mebibytes: u64) {
+        let image = std::fs::File::options().write(true).open(self.image());
+        let image = image.expect("the image");
+        image.set_len(mebibytes << 20).expect("cut");
+        let device = self.device.as_deref().unwrap_or_default();
+        run("losetup", &["-c", device]).expect("a smaller device");
     }
 
     /// Gives back what [`Volume::fill`] took.

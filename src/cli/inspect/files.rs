@@ -60,7 +60,7 @@ impl Directory {
     }
 
     /// The partition in `path`; none if no file is one of a partition's.
-    fn read(path: &Path) -> Result<Option<Directory>, String> {
+    pub(super) fn read(path: &Path) -> Result<Option<Directory>, String> {
         let refused = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut directory = Directory {
             name: name_of(path),
