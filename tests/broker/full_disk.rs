@@ -12,7 +12,7 @@ use corelane::protocol::messages::{
 
 use crate::support::client::{Client, batch, records, text};
 use crate::support::volume::Volume;
-use crate::support::{Broker, PATIENCE, poll, until};
+use crate::support::{Broker, until};
 
 /// KAFKA_STORAGE_ERROR.
 const STORAGE_ERROR: i16 = 56;
@@ -230,43 +230,4 @@ fn a_log_whose_device_fails_is_fenced_alone_and_never_acknowledges_again() {
         !health.contains("\"t-1\"") && health.contains("\"state\":\"ok\""),
         "{health}"
     );
-}
-
-#[test]
-fn a_log_whose_write_finds_no_space_comes_back_by_itself_with_all_that_was_acknowledged() {
-    let Some(outer) = Volume::new(64) else {
-        return;
-    };
-    let Some(mut inner) = Volume::within(Some(&outer), 256) else {
-        return;
-    };
-    let mut broker = with_a_partition_on(&mut inner);
-    outer.fill_up();
-    let acked = produce_into_the_failure(&broker);
-    outer.release();
-    let released = Instant::now();
-    let mut client = broker.client();
-    let open = poll(PATIENCE, || {
-        client.produce("t", 0, batch(&[b"again"])).error.code() == 0
-    });
-    assert!(open, "{:?}: {}", broker.http("/health"), broker.log_text());
-    println!("open again after {} ms", released.elapsed().as_millis());
-    let values = |client: &mut Client| {
-        let read = client.read_all("t", 0);
-        assert!(
-            read.iter()
-                .enumerate()
-                .all(|(at, one)| one.offset == at as i64)
-        );
-        read.into_iter()
-            .filter_map(|one| one.value)
-            .collect::<Vec<_>>()
-    };
-    let before = values(&mut client);
-    assert_eq!(before[0], b"first");
-    assert!(before.len() > acked, "{} of {acked}", before.len());
-    assert_eq!(before.last().map(Vec::as_slice), Some(b"again".as_slice()));
-    until("health is well", || broker.http("/health").0 == 200);
-    broker.crash();
-    assert_eq!(values(&mut broker.client()), before);
 }
