@@ -5,6 +5,9 @@
 //! that was created can be written to at once, and the name of a deleted topic is free only when
 //! its old directories are out of the way on every core.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 

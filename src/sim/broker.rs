@@ -199,6 +199,7 @@ impl World {
                 return Err(format!("{partition:?} is fenced: {fault}"));
             }
         }
+        self.report.reopened += effects.healed.len() as u64;
         let seat = &mut self.broker.seats[index];
         if effects.ready && std::mem::replace(&mut seat.ready, true) {
             return Err(format!("{from:?} is ready twice"));

@@ -74,7 +74,7 @@ pub(super) struct World {
     tickets: u64,
     /// The faults are over: clients finish what they have begun.
     pub(super) calm: bool,
-    report: Report,
+    pub(super) report: Report,
 }
 
 /// Runs a seed. The error is a promise that the broker broke.

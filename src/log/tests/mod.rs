@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod fuzz;
 mod rules;
 
 use bytes::Bytes;
