@@ -107,6 +107,8 @@ pub struct Log {
     fault: Option<Fault>,
     /// The fault is found, but its event has not been given out yet.
     fault_untold: bool,
+    /// What a fenced log cannot be given: asking again would go on for ever.
+    hopeless: Vec<FileRange>,
     scratch: crate::record::Scratch,
 }
 
@@ -148,6 +150,7 @@ impl Log {
             end: Offset(0),
             fault: None,
             fault_untold: false,
+            hopeless: Vec::new(),
             scratch: crate::record::Scratch::new(),
         }
     }
@@ -269,6 +272,7 @@ impl Log {
             Job::IndexScan { segment, .. } => {
                 if self.segments.iter().any(|other| other.base == segment) {
                     self.fence(Fault::Disk(fault), events);
+                    self.index_is_hopeless(segment);
                 }
                 events.push(Event::Filled);
             }
@@ -280,6 +284,7 @@ impl Log {
                     .any(|segment| segment.file == range.file)
                 {
                     self.fence(Fault::Disk(fault), events);
+                    self.hopeless.push(range);
                 }
                 events.push(Event::Filled);
             }
