@@ -9,6 +9,7 @@ pub mod client;
 mod connect;
 mod consume;
 mod format;
+mod import;
 mod inspect;
 mod logging;
 mod produce;
@@ -80,6 +81,8 @@ pub enum Command {
     Consume(consume::Arguments),
     /// Show and verify the files of a stopped broker
     Inspect(inspect::Arguments),
+    /// Make a data directory of a stopped Apache Kafka's log directory
+    Import(import::Arguments),
     /// Run the broker's logic in a simulated world, from a seed
     Sim(sim::Arguments),
 }
@@ -104,6 +107,7 @@ impl Cli {
             Some(Command::Produce(arguments)) => produce::run(&arguments),
             Some(Command::Consume(arguments)) => consume::run(&arguments),
             Some(Command::Inspect(arguments)) => inspect::run(&arguments),
+            Some(Command::Import(arguments)) => import::run(&arguments),
             Some(Command::Sim(arguments)) => sim::run(&arguments),
         };
         match done {

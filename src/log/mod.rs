@@ -53,7 +53,7 @@ pub use inspect::{Inspected, Problem, Report, inspect};
 pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
 };
-pub use repair::{Lost, Repaired, repair, repaired_checkpoint};
+pub use repair::{Lost, Repaired, repair, repaired_checkpoint, start_checkpoint};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,

@@ -37,6 +37,21 @@ pub struct Repaired {
     pub lost: Vec<Lost>,
 }
 
+/// The checkpoint of a log whose files were made elsewhere: it vouches for nothing but where the log
+/// starts, `start`, which is at or above the first segment.
+pub fn start_checkpoint(start: Offset, first_segment: Offset) -> Bytes {
+    let start = start.max(first_segment);
+    let kept = Checkpoint {
+        start: start.0,
+        active: first_segment.0,
+        end: start.0,
+        first_timestamp: -1,
+        max_timestamp: -1,
+        ..Checkpoint::default()
+    };
+    kept.to_file()
+}
+
 /// Repairs the segment file of these bytes, whose name says `base`. `epoch`: of the last batch of the
 /// segment before it.
 pub fn repair(bytes: &[u8], base: Offset, epoch: Option<LeaderEpoch>) -> Repaired {
@@ -50,8 +65,9 @@ pub fn repair(bytes: &[u8], base: Offset, epoch: Option<LeaderEpoch>) -> Repaire
         if at > position {
             let (from, to) = (repaired.end.0, header.base_offset.0);
             repaired.lose(position as u64..at as u64, from..to);
-            repaired.keep_offsets(Offset(to));
         }
+        // Also where nothing was lost: compaction leaves gaps.
+        repaired.keep_offsets(header.base_offset);
         repaired
             .bytes
             .extend_from_slice(&bytes[at..at + header.size()]);
@@ -72,17 +88,7 @@ pub fn repair(bytes: &[u8], base: Offset, epoch: Option<LeaderEpoch>) -> Repaire
 /// that can be read: it then starts with its first segment.
 pub fn repaired_checkpoint(contents: &[u8], first_segment: Offset) -> Option<Bytes> {
     let found = Checkpoint::from_file(contents)?;
-    let start = found.start.max(first_segment.0);
-    let kept = Checkpoint {
-        relaxed: found.relaxed,
-        start,
-        active: first_segment.0,
-        end: start,
-        first_timestamp: -1,
-        max_timestamp: -1,
-        ..Checkpoint::default()
-    };
-    Some(kept.to_file())
+    Some(start_checkpoint(Offset(found.start), first_segment))
 }
 
 impl Repaired {

@@ -28,7 +28,7 @@ use crate::shard::Setup;
 
 use health::Ward;
 
-pub use identity::{FORMAT_VERSION, Identity};
+pub use identity::{FORMAT_VERSION, Identity, make_directory_ours};
 
 /// How many messages each queue between two cores holds.
 const MESH_CAPACITY: usize = 4096;

@@ -26,7 +26,7 @@ pub(super) fn resolve(root: &Path, relative: &str) -> io::Result<PathBuf> {
 }
 
 /// The names in a directory onto stable storage.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

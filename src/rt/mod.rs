@@ -55,6 +55,7 @@ pub use doorbell::Doorbells;
 pub use executor::{Shard, ShardConfig, ShardHandle, Task, on_turn, spawn_local, spawn_shards};
 pub use listener::{BoundSocket, Listener, bind_all};
 pub use mesh::{Outside, Port};
+pub use metadata::sync_directory;
 pub use signals::{Signals, Stop};
 pub use std::fs::File;
 pub use std::os::fd::OwnedFd as Descriptor;

@@ -87,7 +87,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// The offset in the name of a segment file.
-fn base_of(path: &Path) -> Option<Offset> {
+pub(in crate::cli) fn base_of(path: &Path) -> Option<Offset> {
     let name = path.file_name()?.to_str()?.strip_suffix(".log")?;
     let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
     name.parse().ok().filter(|_| digits).map(Offset)

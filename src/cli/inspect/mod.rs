@@ -13,6 +13,7 @@ use clap::Args;
 
 use super::Failed;
 use files::Directory;
+pub(super) use files::base_of;
 use show::Shown;
 
 const EXAMPLES: &str = "\
