@@ -86,3 +86,11 @@ fn logs_that_find_no_space_for_a_write_come_back() {
     println!("{reopened} logs came back");
     assert!(reopened > 0);
 }
+
+/// An idempotent producer tried again on a fenced log, and was never answered: its batch was taken
+/// for a duplicate of one that could not be committed any more.
+#[test]
+fn seed_317_a_retry_on_a_fenced_log_is_answered() {
+    let report = run(317, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}

@@ -262,6 +262,13 @@ impl Partition {
         let header = valid.header;
         match self.producers.check(&header) {
             Verdict::Next => {}
+            // The original was never committed, and never will be: whoever waited for it here
+            // would wait for ever.
+            Verdict::Duplicate(batch)
+                if self.log.fault().is_some() && batch.last_offset >= self.high_watermark() =>
+            {
+                return Err(Refusal::Storage(log::AppendRefused::Fenced));
+            }
             Verdict::Duplicate(batch) => {
                 return Ok(Accepted {
                     base_offset: batch.base_offset(),

@@ -10,6 +10,7 @@
 mod support;
 
 mod accounts;
+mod damage;
 mod durability;
 mod fetch;
 mod frames;

@@ -28,7 +28,6 @@ const METADATA_BATCH_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Partition {
     pub index: PartitionIndex,
-    pub path: PathBuf,
     /// Its segment files by base offset.
     pub segments: BTreeMap<Offset, PathBuf>,
     /// The first offset that may be read.
@@ -182,7 +181,6 @@ impl Found {
             index,
             Partition {
                 index,
-                path: path.to_owned(),
                 segments,
                 start,
                 epoch: newest_epoch(&path.join("leader-epoch-checkpoint")),
