@@ -94,7 +94,7 @@ fn each_kind_of_derived_file_may_be_missing_or_garbled_and_comes_back() {
 
 #[test]
 fn damage_in_the_middle_is_named_and_a_copy_without_it_can_be_served() {
-    let mut broker = written();
+    let broker = written();
     let segments = files(&broker.data().join("t-0"), ".log");
     assert!(segments.len() > 3);
     let file = &segments[1];

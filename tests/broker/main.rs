@@ -16,6 +16,7 @@ mod fetch;
 mod frames;
 mod full_disk;
 mod fuzz;
+mod golden;
 mod idempotence;
 mod list_offsets;
 mod many;
