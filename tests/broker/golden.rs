@@ -47,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
 fn write_golden() {
     let mut broker = Broker::start();
     let mut client = broker.client();
-    client.create("codecs", 1, &[("internal.segment.bytes", "4096")]);
+    client.create("codecs", 1, &[("internal.segment.bytes", "1024")]);
     client.create("cut", 1, &[("retention.ms", "-1")]);
     for topic in ["codecs", "cut"] {
         for number in 0..BATCHES {
