@@ -9,7 +9,7 @@
 //!
 //! | floor | room | may import |
 //! |---|---|---|
-//! | 11 | cli | node sim bench config api rt host net protocol record log cluster group obs base |
+//! | 11 | cli | node sim bench config api rt host net shard protocol record log cluster group obs base |
 //! | 10 | node | config admin api host net rt shard cluster protocol obs base |
 //! | 10 | sim | config shard cluster group partition log record protocol obs base |
 //! | 10 | bench | rt protocol record base |

@@ -77,3 +77,20 @@ fn seeds_1348_and_1428_a_deletion_during_the_stop_does_not_hold_it_up() {
         }
     }
 }
+
+/// Otherwise the promise is not put to the test at all.
+#[test]
+fn logs_that_find_no_space_for_a_write_come_back() {
+    let runs = (0..150).filter_map(|seed| run(seed, &Options::default()).ok());
+    let reopened: u64 = runs.map(|report| report.reopened).sum();
+    println!("{reopened} logs came back");
+    assert!(reopened > 0);
+}
+
+/// An idempotent producer tried again on a fenced log, and was never answered: its batch was taken
+/// for a duplicate of one that could not be committed any more.
+#[test]
+fn seed_317_a_retry_on_a_fenced_log_is_answered() {
+    let report = run(317, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}

@@ -52,6 +52,8 @@ pub struct Handle {
     pub ask: Box<dyn Fn(CoreId, Answer<CoreSnapshot>) + Send + Sync>,
     /// How far the broker is. Must not wait.
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// What is wrong. Must not wait.
+    pub health: Box<dyn Fn() -> Health + Send + Sync>,
     /// The process as the kernel sees it; none if that cannot be read. Reading `/proc` is fine.
     pub process: Box<dyn Fn() -> Option<Process> + Send + Sync>,
     /// Words for the numbers of the protocol.
@@ -98,6 +100,38 @@ pub struct Readiness {
     pub scanned_bytes: u64,
     /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
     pub scan_bytes: u64,
+}
+
+/// What is wrong with the broker, if anything.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// `ok`, or `degraded`: something below is not as it should be, all else is served.
+    pub status: &'static str,
+    /// Every data directory.
+    pub data_directories: Vec<DirectoryHealth>,
+    /// The partitions that refuse writes until the next start, or until there is space.
+    pub offline_partitions: Vec<OfflinePartition>,
+}
+
+/// One data directory.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DirectoryHealth {
+    /// Where it is.
+    pub path: String,
+    /// `ok`, `short of space` or `failed`.
+    pub state: &'static str,
+    /// Why, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// One partition that is offline.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OfflinePartition {
+    /// `topic-partition`.
+    pub partition: String,
+    /// Why, in words: with the file, and the position where bytes are damaged.
+    pub why: String,
 }
 
 /// Where the answer to a question goes. Giving it neither waits nor fails: if the asker has gone,

@@ -34,6 +34,7 @@ pub(super) fn router(handle: Handle, groups: Groups) -> Router {
     };
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/v1/latency", get(latency))
@@ -55,6 +56,17 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 /// The process runs and this thread serves. Says nothing about the cores: a restart mends no disk.
 async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
+}
+
+/// What is wrong: 200 if nothing is, 503 otherwise, with the names either way.
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let health = (shared.handle.health)();
+    let status = if health.status == "ok" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(health)).into_response()
 }
 
 /// 200 once the broker serves all it can serve, 503 with the progress before.

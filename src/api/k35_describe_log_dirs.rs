@@ -4,17 +4,17 @@
 //! |---|---|
 //! | 2 | flexible |
 //! | 3 | an error of the whole request |
-//! | 4 | bytes of the volume (KIP-827) |
+//! | 4 | bytes of the volume (KIP-827), as they were when it was last asked |
 //!
-//! Sizes are those of the segment files; partitions that have no file yet count 0 bytes. There are no
+//! A data directory that failed, or with a partition in it whose files cannot be read, written or
+//! vouched for, carries KAFKA_STORAGE_ERROR; its partitions are told all the same. Sizes are those of the segment files; partitions that have no file yet count 0 bytes. There are no
 //! other replicas to lag behind and no moves between directories. Partitions that are named and not
 //! there are left out, as in Kafka. Truth: apache/kafka `ReplicaManager.describeLogDirs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{PartitionIndex, TopicPartition};
+use crate::base::{PartitionIndex, Space, TopicPartition};
 use crate::cluster::image::Image;
 use crate::host::Host;
 use crate::net::{Outcome, Started};
@@ -22,9 +22,8 @@ use crate::protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use crate::protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
-use crate::protocol::{ApiKey, ApiVersions};
-use crate::rt::Volume;
-use crate::shard::{PartitionDescription, Reply, Request};
+use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
+use crate::shard::{PartitionDescription, Reply, Request, VolumeDescription, VolumeState};
 
 use super::Api;
 use super::connection::Connection;
@@ -42,7 +41,7 @@ pub(crate) const API: Api = Api {
     start,
 };
 
-/// The size of a volume that the kernel does not tell.
+/// The size of a volume is not known yet.
 const UNKNOWN: i64 = -1;
 
 fn start(
@@ -58,16 +57,21 @@ fn start(
         None => every_core(&host),
     };
     Ok(Started::Later(Box::pin(async move {
-        let Ok(answers) = all(calls).await else {
+        let volumes = host.call(host.core(), Request::Volumes);
+        let (Ok(answers), Ok(volumes)) = (all(calls).await, volumes.await) else {
             return Outcome::Close;
+        };
+        let Reply::Volumes(volumes) = volumes.reply else {
+            panic!(
+                "a question about volumes was answered with {:?}",
+                volumes.reply
+            );
         };
         let described = answers.into_iter().flat_map(|answer| match answer.reply {
             Reply::Describe(partitions) => partitions,
             other => panic!("a description was answered with {other:?}"),
         });
-        let directories = host.node().data_dirs.iter();
-        let directories = directories.map(|path| (path.clone(), Volume::of(Path::new(path))));
-        let results = results(described, &directories.collect::<Vec<_>>(), &host.image());
+        let results = results(described, &host.node().data_dirs, &volumes, &host.image());
         incoming.reply(&DescribeLogDirsResponse::default().with_results(results))
     })))
 }
@@ -98,29 +102,44 @@ fn plan(request: &DescribeLogDirsRequest, view: View<'_>) -> Option<Scatter<Topi
 /// One result for each data directory, with its partitions by topic.
 fn results(
     described: impl Iterator<Item = PartitionDescription>,
-    directories: &[(String, Option<Volume>)],
+    directories: &[String],
+    volumes: &[VolumeDescription],
     image: &Image,
 ) -> Vec<DescribeLogDirsResult> {
     let mut by_disk: Vec<BTreeMap<Arc<str>, BTreeMap<PartitionIndex, u64>>> =
         vec![BTreeMap::new(); directories.len()];
+    let mut ill = BTreeSet::new();
     for one in described {
+        if one.fault.is_some() {
+            ill.insert(usize::from(one.disk));
+        }
         let topic = image.topic_by_id(one.partition.topic);
         if let (Some(topic), Some(topics)) = (topic, by_disk.get_mut(usize::from(one.disk))) {
             let partitions = topics.entry(topic.name.clone()).or_default();
             partitions.insert(one.partition.partition, one.size_bytes);
         }
     }
-    let bytes = |bytes: Option<u64>| {
-        let told = bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        told.unwrap_or(UNKNOWN)
-    };
-    let results = directories.iter().zip(by_disk);
-    let results = results.map(|((directory, volume), topics)| {
+    let results = directories.iter().zip(by_disk).enumerate();
+    let results = results.map(|(disk, (directory, topics))| {
+        let volume = volumes.iter().find(|one| usize::from(one.disk) == disk);
+        let failed = volume.is_some_and(|one| matches!(one.state, VolumeState::Failed(_)));
+        let error = if failed || ill.contains(&disk) {
+            ErrorCode::KafkaStorageError
+        } else {
+            ErrorCode::None
+        };
+        let known = volume.map(|one| one.space).filter(|space| space.total > 0);
+        let bytes = |figure: fn(Space) -> u64| {
+            known.map_or(UNKNOWN, |space| {
+                i64::try_from(figure(space)).unwrap_or(i64::MAX)
+            })
+        };
         DescribeLogDirsResult::default()
+            .with_error_code(error.code())
             .with_log_dir(text(directory.as_str()))
             .with_topics(topics.into_iter().map(topic).collect())
-            .with_total_bytes(bytes(volume.map(|volume| volume.total_bytes)))
-            .with_usable_bytes(bytes(volume.map(|volume| volume.usable_bytes)))
+            .with_total_bytes(bytes(|space| space.total))
+            .with_usable_bytes(bytes(|space| space.usable))
     });
     results.collect()
 }
@@ -165,12 +184,27 @@ mod tests {
             described(1, 1),
             described(1, 9),
         ];
-        let volume = Volume {
-            total_bytes: 900,
-            usable_bytes: 300,
-        };
-        let directories = [("/a".to_owned(), Some(volume)), ("/b".to_owned(), None)];
-        let results = results(described.into_iter(), &directories, &world.image);
+        let directories = ["/a".to_owned(), "/b".to_owned()];
+        let volumes = [0, 1].map(|disk| VolumeDescription {
+            disk,
+            space: Space {
+                total: 100,
+                usable: 40,
+                reserve: 5,
+            },
+            state: VolumeState::Well,
+        });
+        let mut described = described.to_vec();
+        described[2].fault = Some(crate::log::Fault::Corrupt {
+            file: crate::base::FilePath::new(1, "t-1/0.log"),
+            position: 0,
+        });
+        let results = results(described.into_iter(), &directories, &volumes, &world.image);
+        let told: Vec<_> = results
+            .iter()
+            .map(|one| (one.error_code, one.usable_bytes))
+            .collect();
+        assert_eq!(told, [(0, 40), (ErrorCode::KafkaStorageError.code(), 40)]);
         let told: Vec<_> = results
             .iter()
             .flat_map(|result| &result.topics[0].partitions)

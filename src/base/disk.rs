@@ -104,15 +104,20 @@ pub enum DiskOp {
     /// The contents of the file, as they are now, onto stable storage (fdatasync).
     Sync { id: OpId, file: FilePath },
     /// Makes the file at least `size` bytes long with its blocks allocated, reading as zeros.
-    /// Creates the file if it is missing. Not durable by itself. `zeros_from`, a multiple of
-    /// [`super::BLOCK`]: from there to `size` zeros are written as well, so that later writes find
-    /// blocks that were written before; nobody may write there until this is done.
+    /// Creates the file if it is missing. Not durable by itself. Fails with [`FaultKind::NoSpace`]
+    /// when the data directory's reserve would have to give for it, unless `from_reserve` says that
+    /// it may. `zeros_from`, a multiple of [`super::BLOCK`]: from there to `size` zeros are written
+    /// as well, so that later writes find blocks that were written before; nobody may write there
+    /// until this is done.
     Allocate {
         id: OpId,
         file: FilePath,
         size: u64,
         zeros_from: Option<u64>,
+        from_reserve: bool,
     },
+    /// Asks for the space of the file system that `directory` is on. Gives [`DiskOutput::Space`].
+    Space { id: OpId, directory: FilePath },
     /// Cuts the file to `size` bytes, durably.
     Truncate { id: OpId, file: FilePath, size: u64 },
     /// Reads a whole small file. Gives [`DiskOutput::Contents`]; [`FaultKind::NotFound`] if there
@@ -164,7 +169,8 @@ impl DiskOp {
             | DiskOp::Remove { id, .. }
             | DiskOp::RemoveDirectory { id, .. }
             | DiskOp::List { id, .. }
-            | DiskOp::SyncDirectory { id, .. } => *id,
+            | DiskOp::SyncDirectory { id, .. }
+            | DiskOp::Space { id, .. } => *id,
         }
     }
 }
@@ -189,6 +195,31 @@ pub enum DiskOutput {
     Contents(Bytes),
     /// The entries of a [`DiskOp::List`].
     Entries(Vec<DirectoryEntry>),
+    /// The figures of a [`DiskOp::Space`].
+    Space(Space),
+}
+
+/// The space of one data directory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Of its file system, in all.
+    pub total: u64,
+    /// What this process may still write there, the reserve included.
+    pub usable: u64,
+    /// What is kept for the broker's own needs: below it, clients' records are refused.
+    pub reserve: u64,
+}
+
+impl Space {
+    /// True when nothing is left but the reserve.
+    pub fn is_short(&self) -> bool {
+        self.usable < self.reserve
+    }
+
+    /// True when there is enough beyond the reserve to take records again without refusing the next.
+    pub fn is_ample(&self) -> bool {
+        self.usable >= self.reserve.saturating_add(self.reserve / 4)
+    }
 }
 
 /// One name in a directory.
@@ -218,7 +249,8 @@ pub struct DiskFault {
 pub enum FaultKind {
     /// There is no such file.
     NotFound,
-    /// The disk or the quota is full (ENOSPC, EDQUOT).
+    /// The disk or the quota is full (ENOSPC, EDQUOT), and nothing of the operation lingers in the
+    /// page cache: whoever reads the file reads what is on the disk.
     NoSpace,
     /// The file is larger than the reader allows.
     TooLarge,

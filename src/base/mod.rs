@@ -13,7 +13,7 @@ pub mod timers;
 
 pub use buf::{BLOCK, Buf, Pool};
 pub use disk::{
-    DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId,
+    DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId, Space,
 };
 pub use ids::{
     BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Position, ProducerEpoch, ProducerId,

@@ -12,6 +12,7 @@ mod consume;
 mod flame;
 mod format;
 mod group;
+mod import;
 mod inspect;
 mod logging;
 mod produce;
@@ -88,6 +89,8 @@ pub enum Command {
     Consume(consume::Arguments),
     /// Show and verify the files of a stopped broker
     Inspect(inspect::Arguments),
+    /// Make a data directory of a stopped Apache Kafka's log directory
+    Import(import::Arguments),
     /// Run the broker's logic in a simulated world, from a seed
     Sim(sim::Arguments),
     /// Measure a broker, this one or any other that speaks Kafka's protocol
@@ -119,6 +122,7 @@ impl Cli {
             Some(Command::Produce(arguments)) => produce::run(&arguments),
             Some(Command::Consume(arguments)) => consume::run(&arguments),
             Some(Command::Inspect(arguments)) => inspect::run(&arguments),
+            Some(Command::Import(arguments)) => import::run(&arguments),
             Some(Command::Sim(arguments)) => sim::run(&arguments),
             Some(Command::Bench(arguments)) => bench::run(&arguments),
             Some(Command::Tune(arguments)) => tune::run(&arguments),

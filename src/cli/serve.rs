@@ -62,6 +62,12 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
+    /// Keep so much of each data directory's file system for the broker's own needs: below it,
+    /// records are refused (KAFKA_STORAGE_ERROR) until there is space again [default: a twentieth
+    /// of the file system, at most 1 GiB]
+    #[arg(long, value_name = "SIZE")]
+    reserve: Option<String>,
+
     /// Set a broker config by Kafka's name; repeat it for more
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -81,6 +87,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failed> {
         admin: arguments.admin,
         cores: arguments.cores,
         memory: arguments.memory,
+        reserve: arguments.reserve,
         hand_over: arguments.no_hand_over.then_some(false),
         set: arguments.set,
     };

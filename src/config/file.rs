@@ -9,13 +9,14 @@ use toml::{Table, Value};
 use super::Refused;
 
 /// The keys that have a flag's name.
-pub(super) const OWN: [&str; 7] = [
+pub(super) const OWN: [&str; 8] = [
     "data-dir",
     "listen",
     "advertise",
     "admin",
     "cores",
     "memory",
+    "reserve",
     "hand-over",
 ];
 

@@ -106,6 +106,10 @@ impl Gathering {
             None => machine.cpus.clone(),
         };
         let memory_bytes = self.memory(cpus.len() as u64, machine)?;
+        let reserve_bytes = match self.own("reserve", self.given.reserve.clone())? {
+            None => None,
+            Some(value) => Some(quantities::bytes(&value.text).map_err(|why| value.refused(why))?),
+        };
         let hand_over = self.given.hand_over.map(|yes| yes.to_string());
         let hand_over = match self.own("hand-over", hand_over)? {
             None => true,
@@ -122,6 +126,7 @@ impl Gathering {
             admin,
             cpus,
             memory_bytes,
+            reserve_bytes,
             hand_over,
             configs: Arc::new(configs),
         };

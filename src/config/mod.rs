@@ -45,6 +45,9 @@ pub struct Options {
     pub cpus: Vec<usize>,
     /// The budget for receive buffers, caches and indexes of all cores together, in bytes.
     pub memory_bytes: u64,
+    /// What each data directory keeps for the broker's own needs, in bytes; none: a twentieth of
+    /// its file system, at most 1 GiB.
+    pub reserve_bytes: Option<u64>,
     /// Whether connections move to the core that owns their partitions; off only to measure it.
     pub hand_over: bool,
     /// Kafka's broker configs by name, from the file and the flags.
@@ -68,6 +71,8 @@ pub struct Given {
     pub cores: Option<String>,
     /// Bytes with a unit: `512MiB`, `2G`.
     pub memory: Option<String>,
+    /// Bytes with a unit: `1GiB`, `0`.
+    pub reserve: Option<String>,
     /// See [`Options::hand_over`].
     pub hand_over: Option<bool>,
     /// `KEY=VALUE`, Kafka's broker configs; a later one of the same name counts.

@@ -22,7 +22,9 @@ use crate::net::Descriptor;
 use crate::obs::{CoreSnapshot, DiskVerb, FetchStage, Measurements, ProduceStage};
 use crate::partition::Refusal;
 use crate::rt::{self, Counters, Disk, File, Port};
-use crate::shard::{Core, Effects, Event, PeerMessage, Progress, Reply, Request, Setup, Ticket};
+use crate::shard::{
+    Core, Effects, Event, PeerMessage, Progress, Reply, Request, Setup, Ticket, VolumeState,
+};
 
 use super::call::{Answer, Call, Calls};
 
@@ -83,6 +85,17 @@ pub enum Status {
         what: String,
         /// Why.
         fault: Fault,
+    },
+    /// A partition that was fenced is not any more, by name; or it was deleted.
+    Healed(String),
+    /// A data directory's state changed, as the core sees it.
+    Volume {
+        /// The core.
+        core: CoreId,
+        /// The directory.
+        disk: u16,
+        /// How it is now.
+        state: VolumeState,
     },
 }
 
@@ -503,6 +516,14 @@ impl Host {
         for (partition, outcome) in effects.compactions {
             tell_compaction(&self.name_of(Some(partition)), outcome);
         }
+        for partition in effects.healed {
+            let what = self.name_of(Some(partition));
+            let _ = self.0.status.send(Status::Healed(what));
+        }
+        for (disk, state) in effects.volumes {
+            let core = self.0.id;
+            let _ = self.0.status.send(Status::Volume { core, disk, state });
+        }
         if effects.ready {
             let _ = self.0.status.send(Status::Ready(self.0.id));
         }
@@ -688,6 +709,7 @@ impl Step {
             | Request::ProducerId
             | Request::Control(_)
             | Request::Group { .. }
+            | Request::Volumes
             | Request::Measurements => None,
         }
     }

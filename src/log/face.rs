@@ -37,6 +37,9 @@ pub struct Options {
     pub file_delete_delay_ms: i64,
     /// The largest batch that is accepted, in bytes.
     pub batch_bytes_max: u32,
+    /// What is appended may take the data directory's reserve: the broker's own records, without
+    /// which nothing could be deleted any more.
+    pub from_reserve: bool,
     /// Old records of a key are compacted away (`cleanup.policy`): recovery accepts gaps between the
     /// offsets of full segments. Without it a gap is damage, unless the log was compacted before.
     pub compact: bool,
@@ -64,6 +67,7 @@ impl Default for Options {
             retention_bytes: -1,
             file_delete_delay_ms: 60_000,
             batch_bytes_max: 100 << 20,
+            from_reserve: false,
             compact: false,
             dirty_ratio_min: 0.5,
             compaction_lag_min_ms: 0,
@@ -103,6 +107,12 @@ pub enum Event {
     CompactionDue,
     /// A raised start offset survives a crash now.
     StartOffsetDurable(Offset),
+    /// Only the data directory's reserve is left: what was taken before is written from it, appends
+    /// are refused until [`super::Log::set_short`] says that there is space again.
+    SpaceShort,
+    /// Not even the reserve has room for what was taken: it stays to be written, which may be long;
+    /// whoever waits for it had better be told.
+    SpaceGone,
     /// The answer to [`super::Log::close`]: all is on stable storage.
     Closed,
     /// The answer to [`super::Log::delete`]: after a crash the log is not there any more.
@@ -164,7 +174,7 @@ pub enum AppendRefused {
     Fenced,
     /// The log is still opening.
     NotReady,
-    /// The disk is full. Tried again by itself.
+    /// Only the data directory's reserve is left, or not even that. Tried again by itself.
     NoSpace,
     /// The batch is larger than the log takes.
     TooLarge {

@@ -102,7 +102,7 @@ pub fn inspect(bytes: &[u8], base: Offset) -> Report {
 }
 
 /// Bytes from `end` to the last one that is not zero, a trailer in its place not counted.
-fn trailing(bytes: &[u8], end: usize, base: Offset) -> u64 {
+pub(super) fn trailing(bytes: &[u8], end: usize, base: Offset) -> u64 {
     let mut last = end;
     for (at, block) in bytes.chunks(BLOCK).enumerate().skip(end / BLOCK) {
         let at = at * BLOCK;

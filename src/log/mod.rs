@@ -25,7 +25,7 @@
 //! | `retention` | the start offset, deletion |
 //! | `compaction` | of each key only the newest value stays |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
-//! | `inspect`, `inspect_derived` | look at the files from outside |
+//! | `inspect`, `inspect_derived`, `repair` | look at the files from outside, and save what can be saved |
 
 mod cache;
 mod checkpoint;
@@ -39,6 +39,7 @@ mod keeper;
 mod ops;
 mod read;
 mod recovery;
+mod repair;
 mod retention;
 mod scan;
 mod sealed_file;
@@ -62,6 +63,7 @@ pub use inspect::{Inspected, Problem, Report, inspect};
 pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
 };
+pub use repair::{Lost, Repaired, repair, repaired_checkpoint, start_checkpoint};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
@@ -117,6 +119,8 @@ pub struct Log {
     fault: Option<Fault>,
     /// The fault is found, but its event has not been given out yet.
     fault_untold: bool,
+    /// What a fenced log cannot be given: asking again would go on for ever.
+    hopeless: Vec<FileRange>,
     scratch: crate::record::Scratch,
 }
 
@@ -159,6 +163,7 @@ impl Log {
             end: Offset(0),
             fault: None,
             fault_untold: false,
+            hopeless: Vec::new(),
             scratch: crate::record::Scratch::new(),
         }
     }
@@ -209,7 +214,7 @@ impl Log {
             Job::Open(step) => self.recover(step, Ok(output), out, events),
             Job::Directory => self.setup.directory_made(),
             Job::Metadata => self.setup.metadata_written(),
-            Job::Allocate { segment, size } => self.allocated(segment, size, out),
+            Job::Allocate { segment, size, .. } => self.allocated(segment, size, out),
             Job::Names { segment } => {
                 self.segment_mut(segment).stage = FileStage::Open;
                 self.retire_below_durable_start(out);
@@ -248,13 +253,21 @@ impl Log {
                 self.setup.metadata_failed();
                 self.refused(now, fault, events);
             }
-            Job::Allocate { segment, .. } => {
+            Job::Allocate {
+                segment,
+                from_reserve,
+                ..
+            } => {
                 let segment = self.segment_mut(segment);
                 segment.allocating = false;
                 if segment.stage == FileStage::Creating {
                     segment.stage = FileStage::Absent;
                 }
-                self.refused(now, fault, events);
+                if fault.kind == FaultKind::NoSpace && !from_reserve {
+                    self.take_smaller_steps(events);
+                } else {
+                    self.refused(now, fault, events);
+                }
             }
             Job::Checkpoint => {
                 self.keep_again_later();
@@ -276,6 +289,7 @@ impl Log {
             Job::IndexScan { segment, .. } => {
                 if self.segments.iter().any(|other| other.base == segment) {
                     self.fence(Fault::Disk(fault), events);
+                    self.index_is_hopeless(segment);
                 }
                 events.push(Event::Filled);
             }
@@ -287,6 +301,7 @@ impl Log {
                     .any(|segment| segment.file == range.file)
                 {
                     self.fence(Fault::Disk(fault), events);
+                    self.hopeless.push(range);
                 }
                 events.push(Event::Filled);
             }
@@ -357,6 +372,13 @@ impl Log {
         self.fault = Some(fault);
     }
 
+    /// Its data directory is of no use any more: the log is fenced without having failed itself.
+    pub fn give_up_on(&mut self, fault: Fault, events: &mut Vec<Event>) {
+        if matches!(self.stage, Stage::Opening | Stage::Ready | Stage::Closing) {
+            self.fence(fault, events);
+        }
+    }
+
     /// The first offset that can be read.
     pub fn start_offset(&self) -> Offset {
         self.start
@@ -399,6 +421,20 @@ impl Log {
     pub fn set_options(&mut self, options: Options) {
         // A round of a log that is compacted no longer notices at its next slice.
         self.options = options;
+    }
+
+    /// Whether the data directory has nothing left but its reserve. Then appends are refused.
+    pub fn set_short(&mut self, short: bool) {
+        self.tail.short = short && !self.options.from_reserve;
+        self.tail.smaller = 0;
+        if !short && self.tail.space_retry.is_some() {
+            self.tail.space_retry = Some(Mono(0));
+        }
+    }
+
+    /// True when none of its disk operations is in flight.
+    pub fn is_quiet(&self) -> bool {
+        self.ops.is_empty()
     }
 
     /// Why the log is fenced.

@@ -15,7 +15,11 @@ pub(super) enum Job {
     /// `partition.metadata` is in place.
     Metadata,
     /// The segment's file has at least `size` bytes.
-    Allocate { segment: Offset, size: u64 },
+    Allocate {
+        segment: Offset,
+        size: u64,
+        from_reserve: bool,
+    },
     /// The segment's name is durable.
     Names { segment: Offset },
     /// The gather in flight is written.
@@ -108,6 +112,11 @@ impl Ops {
             owner: self.owner,
             sequence,
         }
+    }
+
+    /// True when nothing is in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// The job that `id` was started for; none for an id that is not ours.

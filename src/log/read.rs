@@ -129,12 +129,15 @@ impl Log {
         }
     }
 
-    /// The disk refused to read this file: there is no use in asking again.
+    /// The disk could not give this range: there is no use in asking again.
     fn can_fill(&self, range: &FileRange) -> bool {
-        match &self.fault {
-            Some(Fault::Disk(fault)) => fault.op != "read" || fault.file != range.file,
-            Some(Fault::Corrupt { .. } | Fault::Foreign { .. }) | None => true,
-        }
+        !self.hopeless.contains(range)
+    }
+
+    /// The index of a segment cannot be made, so that nothing is found in it.
+    pub(super) fn index_is_hopeless(&mut self, base: Offset) {
+        let index = self.segment(base).index_file();
+        self.hopeless.push(FileRange::covering(index, 0, 1));
     }
 
     fn collect(&mut self, from: Offset, limits: Limits) -> Result<Vec<Slice>, Stop> {
@@ -421,6 +424,9 @@ impl Log {
         };
         let wanted = (range.at + range.len as u64).min(segment.stable());
         let to = wanted.min(range.at + data.len() as u64);
+        if to < wanted {
+            self.hopeless.push(range.clone());
+        }
         if to < wanted && self.fault.is_none() {
             // The file is shorter than what was acknowledged.
             let fault = Fault::Corrupt {
@@ -483,7 +489,10 @@ impl Log {
         };
         let index = match output {
             DiskOutput::Contents(contents) => Index::from_file(contents, base, segment.size),
-            DiskOutput::Done | DiskOutput::Data(_) | DiskOutput::Entries(_) => None,
+            DiskOutput::Done
+            | DiskOutput::Data(_)
+            | DiskOutput::Entries(_)
+            | DiskOutput::Space(_) => None,
         };
         match index.filter(|index| !index.entries().is_empty()) {
             Some(index) => {
@@ -572,6 +581,7 @@ impl Log {
                     position,
                 };
                 self.fence(fault, events);
+                self.index_is_hopeless(base);
                 events.push(Event::Filled);
             }
             need => {

@@ -556,9 +556,10 @@ pub(super) fn damaged(segment: &Segment, position: u64) -> Fault {
 fn data(result: Result<DiskOutput, DiskFault>) -> Result<Arc<Buf>, Fault> {
     match result.map_err(Fault::Disk)? {
         DiskOutput::Data(bytes) => Ok(bytes),
-        DiskOutput::Done | DiskOutput::Contents(_) | DiskOutput::Entries(_) => {
-            Ok(Arc::new(Buf::allocate(0)))
-        }
+        DiskOutput::Done
+        | DiskOutput::Contents(_)
+        | DiskOutput::Entries(_)
+        | DiskOutput::Space(_) => Ok(Arc::new(Buf::allocate(0))),
     }
 }
 

@@ -159,12 +159,17 @@ impl Log {
         first.stage = FileStage::Creating;
         first.allocating = true;
         let (segment, file) = (first.base, first.file.clone());
-        let id = self.ops.start(Job::Allocate { segment, size: 0 });
+        let id = self.ops.start(Job::Allocate {
+            segment,
+            size: 0,
+            from_reserve: true,
+        });
         out.push(DiskOp::Allocate {
             id,
             file,
             size: 0,
             zeros_from: None,
+            from_reserve: true,
         });
         false
     }

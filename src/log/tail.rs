@@ -80,7 +80,11 @@ pub(super) struct Tail {
     syncing: bool,
     /// A segment, and the position below which it is on stable storage: what trailers say.
     durable_mark: (Offset, u64),
-    /// The disk is full; when it is asked again.
+    /// Only the reserve is left: nothing new is taken, files grow no further than needed.
+    pub(super) short: bool,
+    /// How often the steps in which a file grows were halved, because a whole one did not fit.
+    pub(super) smaller: u32,
+    /// Not even the reserve is left; when the disk is asked again.
     pub(super) space_retry: Option<Mono>,
     pub(super) since_checkpoint: u64,
     pub(super) checkpoint_wanted: bool,
@@ -280,7 +284,7 @@ impl Log {
         if self.fault.is_some() {
             return Err(AppendRefused::Fenced);
         }
-        if self.tail.space_retry.is_some() {
+        if self.tail.space_retry.is_some() || self.tail.short {
             return Err(AppendRefused::NoSpace);
         }
         let limit = self.options.batch_bytes_max as usize;
@@ -527,13 +531,15 @@ impl Log {
     fn allocate(&mut self, index: usize, needed: u64, out: &mut Vec<DiskOp>) {
         let limit =
             u64::from(self.options.segment_bytes).next_multiple_of(BLOCK as u64) + BLOCK as u64;
-        let step = self.growth(needed);
-        let zeroed = self.is_zeroed_ahead();
-        let segment = &mut self.segments[index];
-        if segment.allocating {
+        if self.segments[index].allocating {
             return;
         }
-        let size = needed.next_multiple_of(step).min(limit).max(needed);
+        let step = self.growth(needed);
+        let zeroed = self.is_zeroed_ahead() && !self.tail.short;
+        let segment = &mut self.segments[index];
+        let ample = needed.next_multiple_of(step).min(limit).max(needed);
+        let size = if self.tail.short { needed } else { ample };
+        let from_reserve = self.tail.short || self.options.from_reserve;
         segment.allocating = true;
         // The first blocks of a file are waited for, and many logs never need more.
         let grows = segment.stage == FileStage::Open;
@@ -542,12 +548,14 @@ impl Log {
         let id = self.ops.start(Job::Allocate {
             segment: base,
             size,
+            from_reserve,
         });
         out.push(DiskOp::Allocate {
             id,
             file,
             size,
             zeros_from: zeros_from.filter(|from| from.is_multiple_of(BLOCK as u64)),
+            from_reserve,
         });
     }
 
@@ -562,7 +570,18 @@ impl Log {
         } else {
             STEP_MAX
         };
-        used.next_power_of_two().clamp(STEP_MIN, max)
+        (used.next_power_of_two().min(max) >> self.tail.smaller).max(STEP_MIN)
+    }
+
+    /// What was to be allocated would take from the reserve: half of it is tried, until the
+    /// smallest step does not fit. Then only the reserve is left.
+    pub(super) fn take_smaller_steps(&mut self, events: &mut Vec<Event>) {
+        let used = self.segments.last().map_or(0, |active| active.allocated);
+        if self.growth(used + 1) > STEP_MIN {
+            self.tail.smaller += 1;
+        } else if !std::mem::replace(&mut self.tail.short, true) {
+            events.push(Event::SpaceShort);
+        }
     }
 
     /// Grows the file before it has to be waited for: when half a step is left.
@@ -570,7 +589,7 @@ impl Log {
         let index = self.segment_index(base);
         let segment = &self.segments[index];
         let step = self.growth(used);
-        let room = u64::from(self.options.segment_bytes) > segment.allocated;
+        let room = u64::from(self.options.segment_bytes) > segment.allocated && !self.tail.short;
         let active = index + 1 == self.segments.len();
         if active && room && segment.allocated < used + step / 2 {
             self.allocate(index, segment.allocated + 1, out);
@@ -597,6 +616,7 @@ impl Log {
     pub(super) fn refused(&mut self, now: Now, fault: DiskFault, events: &mut Vec<Event>) {
         if fault.kind == FaultKind::NoSpace {
             self.tail.space_retry = Some(now.mono.after_ms(SPACE_RETRY_MS));
+            events.push(Event::SpaceGone);
         } else {
             self.fence(Fault::Disk(fault), events);
         }

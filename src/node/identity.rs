@@ -63,24 +63,34 @@ pub fn establish(
                      choose an empty one with --data-dir"
                 ));
             }
-            let identity = Identity {
-                cluster_id: cluster_id.map_or_else(|| new_uuid().to_string(), str::to_owned),
-                broker,
-                directory: new_uuid(),
-            };
-            let lines = [
-                ("version", "1".to_owned()),
-                ("cluster.id", identity.cluster_id.clone()),
-                ("node.id", broker.to_string()),
-                ("directory.id", identity.directory.to_string()),
-                (FORMAT, FORMAT_VERSION.to_string()),
-            ];
-            let lines = lines.map(|(key, value)| (key.to_owned(), value)).into();
-            write_properties(&path, &lines)
-                .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-            Ok(identity)
+            make_directory_ours(directory, broker, cluster_id)
         }
     }
+}
+
+/// Writes who the directory belongs to: the node `broker` of the cluster, or of a new one.
+pub fn make_directory_ours(
+    directory: &Path,
+    broker: BrokerId,
+    cluster_id: Option<&str>,
+) -> Result<Identity, String> {
+    let path = directory.join(FILE);
+    let identity = Identity {
+        cluster_id: cluster_id.map_or_else(|| new_uuid().to_string(), str::to_owned),
+        broker,
+        directory: new_uuid(),
+    };
+    let lines = [
+        ("version", "1".to_owned()),
+        ("cluster.id", identity.cluster_id.clone()),
+        ("node.id", broker.to_string()),
+        ("directory.id", identity.directory.to_string()),
+        (FORMAT, FORMAT_VERSION.to_string()),
+    ];
+    let lines = lines.map(|(key, value)| (key.to_owned(), value)).into();
+    write_properties(&path, &lines)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    Ok(identity)
 }
 
 fn check(

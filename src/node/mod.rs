@@ -4,6 +4,7 @@
 //! Knows no partition and no request. Lives on the main thread.
 
 mod doors;
+mod health;
 mod identity;
 mod shard;
 
@@ -26,7 +27,9 @@ use crate::protocol::{ApiKey, ErrorCode};
 use crate::rt::{self, limits};
 use crate::shard::{Progress as CoreProgress, Setup};
 
-pub use identity::{FORMAT_VERSION, Identity};
+use health::Ward;
+
+pub use identity::{FORMAT_VERSION, Identity, make_directory_ours};
 
 /// How many messages each queue between two cores holds.
 const MESH_CAPACITY: usize = 4096;
@@ -84,7 +87,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let (_locks, identities) = take_directories(options, broker)?;
     let mut directories = Vec::new();
     for path in &options.data_directories {
-        let (directory, facts) = rt::self_test::examine(path)
+        let (directory, facts) = rt::self_test::examine(path, options.reserve_bytes)
             .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
         tracing::info!(directory = %path.display(), %facts, "data directory");
         directories.push(directory);
@@ -109,7 +112,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         static_configs: options.configs.clone(),
     });
     let progress: Progress = Arc::new(Mutex::new(vec![Start::default(); cores]));
-    let admin = open_admin(options, &outside, &progress)?;
+    let health = Arc::new(Ward::new(&node.data_dirs));
+    let admin = open_admin(options, &outside, &progress, &health)?;
 
     let registration = registration(&node, &endpoint, &identities);
     let per_core = (options.memory_bytes / cores as u64) as usize;
@@ -153,6 +157,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         outside,
         statuses,
         progress,
+        health,
         cores,
     };
     let ended = life.until_open().and_then(|open| {
@@ -187,6 +192,7 @@ struct Life {
     outside: rt::Outside<Mail>,
     statuses: mpsc::Receiver<Status>,
     progress: Progress,
+    health: Arc<Ward>,
     cores: usize,
 }
 
@@ -273,6 +279,16 @@ impl Life {
             Status::Fatal(core, why) => Err(Failure(format!("core {core} cannot go on: {why}"))),
             Status::Fault { what, fault } => {
                 tracing::error!(log = what, %fault, "a log is fenced: reads of what it can vouch for go on, writes are refused");
+                self.health.fenced(what, fault.to_string());
+                Ok(())
+            }
+            Status::Healed(what) => {
+                tracing::info!(log = what, "a log is open again, or gone");
+                self.health.healed(&what);
+                Ok(())
+            }
+            Status::Volume { core, disk, state } => {
+                self.health.volume(core, disk, state);
                 Ok(())
             }
             Status::Progress(core, progress) => {
@@ -395,12 +411,13 @@ fn open_admin(
     options: &Options,
     outside: &rt::Outside<Mail>,
     progress: &Progress,
+    health: &Arc<Ward>,
 ) -> Result<Option<admin::Running>, Failure> {
     let Some(address) = options.admin else {
         return Ok(None);
     };
     let groups = doors::groups(outside);
-    let (outside, progress) = (outside.clone(), progress.clone());
+    let (outside, progress, health) = (outside.clone(), progress.clone(), health.clone());
     let (ticks_per_second, page_bytes, boot_time_seconds) = rt::process::machine_constants();
     let machine = admin::Machine {
         ticks_per_second,
@@ -425,6 +442,7 @@ fn open_admin(
                 scan_bytes: sum.scan_bytes,
             }
         }),
+        health: Box::new(move || health.report()),
         process: Box::new(move || {
             let texts = rt::process::process_texts()?;
             admin::Process::parse(machine, &texts.stat, &texts.limits, texts.open_descriptors)

@@ -175,6 +175,10 @@ pub struct Holdings {
     pub leaders: u64,
     /// Partitions that nobody can write to: fenced, corrupt or without a leader.
     pub offline: u64,
+    /// Data directories with nothing left but their reserve, as this core sees it.
+    pub short_directories: u64,
+    /// Data directories that failed, as this core sees it.
+    pub failed_directories: u64,
     /// Bytes in all logs.
     pub log_bytes: u64,
     /// Segments of all logs.
@@ -197,6 +201,16 @@ impl Holdings {
             "corelane_offline_partitions",
             "Partitions that nobody can write to.",
             self.offline,
+        );
+        walk.gauge(
+            "corelane_data_directories_short",
+            "Data directories with nothing left but their reserve.",
+            self.short_directories,
+        );
+        walk.gauge(
+            "corelane_data_directories_failed",
+            "Data directories that failed.",
+            self.failed_directories,
         );
         walk.gauge(
             "corelane_log_size_bytes",

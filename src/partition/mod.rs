@@ -15,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::{DiskDone, DiskOp, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::base::{DiskDone, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, TopicPartition};
 use crate::log::{self, FileRange, Log, Lookup, Read};
 use crate::record::{self, Rules, Scratch};
 
@@ -74,7 +74,8 @@ pub enum Event {
     },
     /// The append that was given this token is committed.
     Acked(Token),
-    /// The append that was given this token can no longer be committed: the log is fenced.
+    /// The append that was given this token cannot be committed: the log is fenced, or the disk is
+    /// full to the last byte.
     Failed(Token),
     /// The high watermark or the log start moved: waiting reads may look again.
     Moved,
@@ -84,6 +85,8 @@ pub enum Event {
     CompactionDue,
     /// The log start offset is durable.
     StartOffsetDurable(Offset),
+    /// Its data directory has nothing left but the reserve.
+    SpaceShort,
     /// The partition is closed.
     Closed,
     /// The partition is gone.
@@ -184,6 +187,11 @@ impl Partition {
         self.log.end_offset()
     }
 
+    /// The directory of its files.
+    pub fn directory(&self) -> &FilePath {
+        self.log.directory()
+    }
+
     /// The data directory that it lives in.
     pub fn disk(&self) -> u16 {
         self.log.directory().disk
@@ -279,6 +287,13 @@ impl Partition {
         let header = valid.header;
         match self.producers.check(&header) {
             Verdict::Next => {}
+            // The original was never committed, and never will be: whoever waited for it here
+            // would wait for ever.
+            Verdict::Duplicate(batch)
+                if self.log.fault().is_some() && batch.last_offset >= self.high_watermark() =>
+            {
+                return Err(Refusal::Storage(log::AppendRefused::Fenced));
+            }
             Verdict::Duplicate(batch) => {
                 return Ok(Accepted {
                     base_offset: batch.base_offset(),
@@ -322,6 +337,24 @@ impl Partition {
             .partition_point(|(offset, _)| *offset <= last_offset);
         self.waiting.insert(at, (last_offset, token));
         true
+    }
+
+    /// Whether its data directory has nothing left but the reserve: then appends are refused.
+    pub fn set_short(&mut self, short: bool) {
+        self.log.set_short(short);
+    }
+
+    /// True when none of the log's disk operations is in flight.
+    pub fn is_quiet(&self) -> bool {
+        self.log.is_quiet()
+    }
+
+    /// The data directory failed as a whole.
+    pub fn give_up(&mut self, fault: log::Fault, events: &mut Vec<Event>) {
+        let mut log_events = std::mem::take(&mut self.log_events);
+        self.log.give_up_on(fault, &mut log_events);
+        self.take_log_events(&mut log_events, &mut Vec::new(), events);
+        self.log_events = log_events;
     }
 
     /// Writes what the turn has gathered.
@@ -412,6 +445,8 @@ impl Partition {
                     events.push(Event::StartOffsetDurable(offset));
                     events.push(Event::Moved);
                 }
+                log::Event::SpaceShort => events.push(Event::SpaceShort),
+                log::Event::SpaceGone => self.space_gone(events),
                 log::Event::Closed => events.push(Event::Closed),
                 log::Event::Deleted => events.push(Event::Deleted),
                 log::Event::Fenced(fault) => {
@@ -424,6 +459,16 @@ impl Partition {
                     events.push(Event::Fenced(fault));
                 }
             }
+        }
+    }
+
+    /// Clients that wait are told: an idempotent one that tries again waits for the same batch, and
+    /// is answered when that is stored. The broker's own coordinators wait on, for what they hold in
+    /// memory must be what the log says.
+    fn space_gone(&mut self, events: &mut Vec<Event>) {
+        if !self.settings.log.from_reserve {
+            let tokens = self.waiting.drain(..).map(|(_, token)| token);
+            events.extend(tokens.map(Event::Failed));
         }
     }
 

@@ -28,6 +28,7 @@ use super::executor::{Machine, current, spawn_local};
 use super::gate::Gate;
 use super::metadata;
 use super::ring::checked;
+use super::space::{space_in, space_of};
 use crate::base::{BLOCK, Buf, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Pool};
 
 /// One data directory and how to write there.
@@ -39,6 +40,8 @@ pub struct DataDirectory {
     pub direct: bool,
     /// How durable writes are made.
     pub durable_write: DurableWrite,
+    /// Bytes of the file system that are kept for the broker's own needs.
+    pub reserve_bytes: u64,
 }
 
 /// How long an open waits for a descriptor before it fails.
@@ -113,6 +116,12 @@ fn kind_of(error: &io::Error) -> FaultKind {
         Some(errno) => FaultKind::Io(errno),
         None => FaultKind::Io(libc::EIO),
     }
+}
+
+/// Of a failed sync: whatever the reason, what it was to bring to the disk may be lost, and be
+/// read from the page cache all the same.
+fn kind_of_sync(error: &io::Error) -> FaultKind {
+    FaultKind::Io(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 impl Disk {
@@ -213,9 +222,10 @@ impl Inside {
                 file,
                 size,
                 zeros_from,
+                from_reserve,
                 ..
             } => {
-                let mut outcome = self.allocate(&file, size).await;
+                let mut outcome = self.allocate(&file, size, from_reserve).await;
                 if let (Ok(()), Some(from)) = (&outcome, zeros_from) {
                     outcome = self.write_zeros(&file, from, size).await;
                 }
@@ -279,6 +289,15 @@ impl Inside {
             DiskOp::RemoveDirectory { directory, .. } => {
                 let removed = self.changing(&directory, metadata::remove_directory);
                 let outcome = removed.await.named("remove directory").map(done);
+                (directory, outcome)
+            }
+            DiskOp::Space { directory, .. } => {
+                let reserve = self.reserve(directory.disk);
+                let asked = self.blocking(&directory, move |_, path| space_in(path, reserve));
+                let outcome = asked
+                    .await
+                    .named("ask for the space")
+                    .map(DiskOutput::Space);
                 (directory, outcome)
             }
             DiskOp::Write { .. }
@@ -433,14 +452,16 @@ impl Inside {
                     flags,
                 )
                 .await
-                .named("write")?;
+                .map_err(|error| ("write", self.kind_of_write(file.disk, &error)))?;
             if wrote == 0 {
                 return Err(("write", FaultKind::Io(libc::EIO)));
             }
             written += wrote;
         }
         if durable && !sync_with_write {
-            self.sync_open(open).await.named("sync")?;
+            self.sync_open(open)
+                .await
+                .map_err(|error| ("sync", kind_of_sync(&error)))?;
         }
         let completed = if durable {
             &counts.durable_writes_completed
@@ -558,7 +579,8 @@ impl Inside {
 
     async fn sync(&self, file: &FilePath) -> Outcome<()> {
         let open = self.open(file, Access::Direct, false).await.named("open")?;
-        self.sync_open(open).await.named("sync")
+        let synced = self.sync_open(open).await;
+        synced.map_err(|error| ("sync", kind_of_sync(&error)))
     }
 
     async fn sync_open(&self, open: Arc<File>) -> io::Result<()> {
@@ -570,10 +592,31 @@ impl Inside {
         Ok(())
     }
 
-    async fn allocate(&self, file: &FilePath, size: u64) -> Outcome<()> {
+    /// Of a failed write: without O_DIRECT the bytes may linger in the page cache, so that a full
+    /// disk is as bad as a broken one.
+    fn kind_of_write(&self, disk: u16, error: &io::Error) -> FaultKind {
+        match kind_of(error) {
+            FaultKind::NoSpace if self.direct[usize::from(disk)].get() => FaultKind::NoSpace,
+            _ => kind_of_sync(error),
+        }
+    }
+
+    fn reserve(&self, disk: u16) -> u64 {
+        let directory = self.directories.get(usize::from(disk));
+        directory.map_or(0, |directory| directory.reserve_bytes)
+    }
+
+    async fn allocate(&self, file: &FilePath, size: u64, from_reserve: bool) -> Outcome<()> {
         let open = self.open(file, Access::Direct, true).await.named("open")?;
         if size == 0 {
             return Ok(());
+        }
+        if !from_reserve {
+            let room = space_of(&open, self.reserve(file.disk)).named("allocate")?;
+            let grown = size.saturating_sub(open.metadata().named("allocate")?.len());
+            if room.usable < room.reserve.saturating_add(grown) {
+                return Err(("allocate", FaultKind::NoSpace));
+            }
         }
         let entry = opcode::Fallocate::new(Fd(open.as_raw_fd()), size).build();
         // SAFETY: no pointers; the file is kept.

@@ -132,6 +132,21 @@ fn raise(resource: libc::__rlimit_resource_t) -> u64 {
     if raised { limit.rlim_max } else { before }
 }
 
+/// The process that holds a record lock (fcntl(2)) on the file, as Java programs take them; none if
+/// nobody does. Error: the file cannot be opened.
+pub fn record_lock_holder(path: &Path) -> io::Result<Option<i32>> {
+    let file = File::open(path)?;
+    // SAFETY: all zeros are a valid value of this plain structure: the whole file, from its start.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open, and `lock` is what the kernel expects.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid))
+}
+
 /// A data directory that only this process uses, as long as this lives.
 #[derive(Debug)]
 pub struct DirectoryLock {

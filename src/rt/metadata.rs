@@ -47,7 +47,7 @@ fn with_descriptor<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// The names in a directory onto stable storage.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     with_descriptor(|| File::open(path))?.sync_all()
 }
 

@@ -43,12 +43,12 @@ pub mod self_test;
 mod sendfile;
 mod shared_sync;
 pub mod signals;
+mod space;
 pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod timer;
 pub mod trial;
-mod volume;
 
 pub use blocking::BlockingPool;
 pub use counters::Counters;
@@ -58,9 +58,9 @@ pub use doorbell::Doorbells;
 pub use executor::{Shard, ShardConfig, ShardHandle, Task, on_turn, spawn_local, spawn_shards};
 pub use listener::{BoundSocket, Listener, bind_all};
 pub use mesh::{Outside, Port};
+pub use metadata::sync_directory;
 pub use signals::{Signals, Stop};
 pub use std::fs::File;
 pub use std::os::fd::OwnedFd as Descriptor;
 pub use stream::Stream;
 pub use timer::{TimedOut, sleep_until, timeout, yield_now};
-pub use volume::Volume;

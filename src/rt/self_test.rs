@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::device::{DeviceFacts, DurableWrite, probe_device};
 use super::disk::DataDirectory;
 use super::properties::{list_names, read_properties};
+use super::space::reserve_in;
 
 /// How long a start waits for the test.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -41,7 +42,7 @@ const UNTESTED: Choice = Choice {
 
 /// Finds out how to write to the data directory `path`, which must exist, before the shards start;
 /// and what to tell of it.
-pub fn examine(path: &Path) -> io::Result<(DataDirectory, String)> {
+pub fn examine(path: &Path, reserve_bytes: Option<u64>) -> io::Result<(DataDirectory, String)> {
     let identity = identity(path)?;
     let known = recall(&path.join(FILE), &identity);
     let tested = test(path.to_owned(), identity)?;
@@ -63,6 +64,7 @@ pub fn examine(path: &Path) -> io::Result<(DataDirectory, String)> {
         path: path.to_owned(),
         direct: choice.direct,
         durable_write: choice.durable_write,
+        reserve_bytes: reserve_in(path, reserve_bytes)?,
     };
     let way = match choice.durable_write {
         DurableWrite::WithTheWrite => "RWF_DSYNC",
@@ -191,9 +193,9 @@ mod tests {
             recall(&path.join(FILE), &identity),
             Some(Choice::of(&facts))
         );
-        let (examined, told) = examine(path).expect("examined");
+        let (examined, told) = examine(path, None).expect("examined");
         assert_eq!(examined.direct, facts.direct_ok);
         assert!(told.starts_with("as tested before"), "{told}");
-        assert!(examine(&path.join("missing")).is_err());
+        assert!(examine(&path.join("missing"), None).is_err());
     }
 }

@@ -143,14 +143,16 @@ impl Core {
                 log_start_offset,
             })
         } else {
-            // Deleted under the producer, or fenced by the disk: either way not stored.
-            let deleted = partition.is_none_or(|partition| partition.fault().is_none());
+            let refusal = match partition {
+                Some(partition) if partition.fault().is_some() => Refusal::Fenced,
+                Some(partition) if partition.is_ready() => {
+                    Refusal::Storage(crate::log::AppendRefused::NoSpace)
+                }
+                // Deleted under the producer.
+                Some(_) | None => Refusal::NotLeader,
+            };
             Err(AppendRefusal {
-                refusal: if deleted {
-                    Refusal::NotLeader
-                } else {
-                    Refusal::Fenced
-                },
+                refusal,
                 log_start_offset,
                 leader_epoch: LeaderEpoch(-1),
             })

@@ -24,6 +24,7 @@ use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
 use super::records_deletion::Deletions;
+use super::volumes::{VOLUME_OWNER, Volumes};
 
 /// Where a partition stands in the core's table; also the `owner` of its disk operations. A slot is
 /// never used twice, so that a late completion cannot reach another partition.
@@ -51,6 +52,8 @@ pub(super) enum Timer {
     ProducerExpiry,
     /// Logs may have to write a checkpoint.
     Checkpoints,
+    /// The data directories are to be asked for their space.
+    Volumes,
 }
 
 /// What a core is started with.
@@ -92,6 +95,7 @@ pub struct Core {
     pub(super) lifecycle: Lifecycle,
     pub(super) checkpoints: Checkpoints,
     pub(super) metadata: Option<Metadata>,
+    pub(super) volumes: Volumes,
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
     pub(super) measurements: Measurements,
@@ -158,6 +162,7 @@ impl Core {
             lifecycle: Lifecycle::default(),
             checkpoints: Checkpoints::default(),
             metadata,
+            volumes: Volumes::new(setup.disks),
             timers: Timers::default(),
             scratch: Scratch::new(),
             cleaning: Cleaning::new(setup.seed, now),
@@ -168,6 +173,7 @@ impl Core {
             setup,
         };
         core.schedule_housekeeping(now);
+        core.ask_volumes(now, effects);
         core
     }
 
@@ -265,6 +271,10 @@ impl Core {
             Request::Group { partition, request } => {
                 self.group(now, ticket, partition, request, effects);
             }
+            Request::Volumes => {
+                let volumes = self.volumes.describe();
+                effects.replies.push((ticket, Reply::Volumes(volumes)));
+            }
             Request::Measurements => {
                 let snapshot = Box::new(self.measure(now));
                 effects
@@ -289,6 +299,10 @@ impl Core {
             PeerMessage::ProducerIds { first, count } => {
                 self.producer_ids_given(first, count, effects);
             }
+            PeerMessage::VolumeShort { disk } => self.volume_short(now, disk, effects),
+            PeerMessage::VolumeFailed { disk, fault } => {
+                self.volume_failed(now, disk, &fault, effects);
+            }
         }
     }
 
@@ -299,6 +313,10 @@ impl Core {
         }
         if done.id.owner == METADATA_OWNER {
             self.metadata_disk(now, done, effects);
+            return;
+        }
+        if done.id.owner == VOLUME_OWNER {
+            self.volume_disk(now, done, effects);
             return;
         }
         let slot = Slot(done.id.owner);
@@ -326,6 +344,7 @@ impl Core {
                 Timer::Cleaning => self.clean(now, effects),
                 Timer::ProducerExpiry => self.expire_producers(now),
                 Timer::Checkpoints => self.write_checkpoints(now, effects),
+                Timer::Volumes => self.ask_volumes(now, effects),
             }
         }
     }
@@ -408,6 +427,7 @@ impl Core {
                         self.checkpoints.recovered(slot);
                     }
                     self.opened(now, slot, bytes_scanned, effects);
+                    self.came_back(now, slot, effects);
                     self.load(now, slot);
                 }
                 PartitionEvent::Acked(token) => self.settled(now, slot, token, true, effects),
@@ -417,6 +437,11 @@ impl Core {
                 PartitionEvent::StartOffsetDurable(offset) => {
                     self.start_offset_durable(slot, offset, effects);
                 }
+                PartitionEvent::SpaceShort => {
+                    if let Some(disk) = self.partitions.get(slot).map(Partition::disk) {
+                        self.volume_found_short(now, disk, effects);
+                    }
+                }
                 PartitionEvent::Closed => self.closed(slot, effects),
                 PartitionEvent::Deleted => self.deleted(slot, effects),
                 PartitionEvent::Fenced(fault) => {
@@ -425,6 +450,7 @@ impl Core {
                         self.measurements.logs.corrupt += 1;
                     }
                     moved = true;
+                    self.volume_suspected(now, slot, &fault, effects);
                     self.fenced(now, slot, fault, effects);
                 }
             }
@@ -460,7 +486,8 @@ impl Core {
             .collect()
     }
 
-    pub(super) fn insert(&mut self, partition: Partition) {
+    pub(super) fn insert(&mut self, mut partition: Partition) {
+        partition.set_short(self.volumes.is_short(partition.disk()));
         let slot = self.partitions.next_slot();
         self.by_id.insert(partition.id(), slot);
         let id = partition.id();
@@ -568,6 +595,7 @@ impl Core {
             .map(|partition| partition.segment_count() as u64)
             .sum();
         self.measurements.groups.now = self.coordinators.holdings();
+        (holdings.short_directories, holdings.failed_directories) = self.volumes.count();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.cache.budget_bytes = self.setup.cache_bytes_max as u64;
         let cleaner = &mut self.measurements.cleaner;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
-    CoreId, FilePath, LeaderEpoch, Now, PartitionIndex, Prng, TopicId, TopicPartition,
+    CoreId, FilePath, LeaderEpoch, Now, Offset, PartitionIndex, Prng, TopicId, TopicPartition,
 };
 use crate::cluster::configs::{
     Compression as CompressionConfig, Layers, TimestampType as TimestampConfig, TopicSettings,
@@ -40,6 +40,8 @@ pub(super) struct Lifecycle {
     started: bool,
     /// Images whose deletions are not durable yet, in order of version.
     applying: VecDeque<(u64, BTreeSet<Slot>)>,
+    /// Partitions that were opened again, and where the acknowledged records of each ended.
+    floors: BTreeMap<Slot, Offset>,
     /// The core is closing: what is not closed yet.
     closing: Option<BTreeSet<Slot>>,
     stopped: bool,
@@ -245,24 +247,35 @@ impl Core {
                 continue;
             };
             let settings = self.partition_settings(id, resolved.of(self, topic));
-            let slot = self.partitions.next_slot();
-            let log = Log::open(
-                directory,
-                slot.0,
-                id.topic,
-                settings.log.clone(),
-                self.setup.pool.clone(),
-                &mut effects.disk,
-            );
-            self.lifecycle.opening.insert(slot);
-            self.insert(Partition::new(
-                id,
-                log,
-                leader_epoch(topic, id),
-                settings,
-                false,
-            ));
+            self.open_partition(topic, id, directory, settings, effects);
         }
+    }
+
+    fn open_partition(
+        &mut self,
+        topic: &Topic,
+        id: TopicPartition,
+        directory: FilePath,
+        settings: Settings,
+        effects: &mut Effects,
+    ) {
+        let slot = self.partitions.next_slot();
+        let log = Log::open(
+            directory,
+            slot.0,
+            id.topic,
+            settings.log.clone(),
+            self.setup.pool.clone(),
+            &mut effects.disk,
+        );
+        self.lifecycle.opening.insert(slot);
+        self.insert(Partition::new(
+            id,
+            log,
+            leader_epoch(topic, id),
+            settings,
+            false,
+        ));
     }
 
     /// A log is open, or will never be.
@@ -284,6 +297,59 @@ impl Core {
         }
     }
 
+    /// A fenced partition is opened again: in a new slot, so that nothing of the old one reaches it.
+    pub(super) fn open_again(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+        let Some(old) = self.partitions.get(slot) else {
+            return;
+        };
+        let (id, directory) = (old.id(), old.directory().clone());
+        let image = self.image.clone();
+        let Some(topic) = image.topic_by_id(id.topic) else {
+            return;
+        };
+        if self.slot(id) != Some(slot) || self.stopping() {
+            return;
+        }
+        if !old.is_quiet() {
+            // What is in flight must not meet what recovery does: with the next answer, then.
+            self.starve(now, slot);
+            return;
+        }
+        let floor = old.high_watermark();
+        self.unseat(slot, ErrorCode::NotCoordinator, effects);
+        self.forget(slot);
+        self.lifecycle.of += 1;
+        let settings = self.partition_settings(id, &self.topic_settings(topic));
+        self.open_partition(topic, id, directory, settings, effects);
+        if let Some(new) = self.slot(id) {
+            self.lifecycle.floors.insert(new, floor);
+        }
+        for number in self.jobs.waiting_for(slot) {
+            self.run_again(now, number, effects);
+        }
+    }
+
+    /// A partition is open. If it was opened again, it must still hold all that was acknowledged.
+    pub(super) fn came_back(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+        let Some(floor) = self.lifecycle.floors.remove(&slot) else {
+            return;
+        };
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return;
+        };
+        if partition.log_end() >= floor {
+            effects.healed.push(partition.id());
+            return;
+        }
+        let fault = log::Fault::Corrupt {
+            file: partition.directory().clone(),
+            position: partition.size_bytes(),
+        };
+        let mut events = Vec::new();
+        partition.give_up(fault, &mut events);
+        self.partition_events(now, slot, &mut events, effects);
+    }
+
     pub(super) fn fenced(
         &mut self,
         now: Now,
@@ -291,6 +357,7 @@ impl Core {
         fault: log::Fault,
         effects: &mut Effects,
     ) {
+        self.lifecycle.floors.remove(&slot);
         self.fail_deletions(slot, Refusal::Fenced, effects);
         effects
             .faults
@@ -315,6 +382,11 @@ impl Core {
 
     /// A deleted partition's files are out of the way for good.
     pub(super) fn deleted(&mut self, slot: Slot, effects: &mut Effects) {
+        if let Some(partition) = self.partitions.get(slot)
+            && partition.fault().is_some()
+        {
+            effects.healed.push(partition.id());
+        }
         self.settle_deletion(slot, effects);
         self.forget(slot);
         // A topic that is deleted while the broker stops: there is nothing left to close.
@@ -376,6 +448,10 @@ impl Core {
             true => topic.segment_ms.min(topic.max_compaction_lag_ms),
             false => topic.segment_ms,
         };
+        let internal = self
+            .image
+            .topic_by_id(id.topic)
+            .is_some_and(|topic| topic.is_internal());
         Settings {
             log: log::Options {
                 segment_bytes: topic.segment_bytes,
@@ -392,6 +468,7 @@ impl Core {
                 compaction_lag_min_ms: topic.min_compaction_lag_ms,
                 compaction_lag_max_ms: topic.max_compaction_lag_ms,
                 delete_retention_ms: topic.delete_retention_ms,
+                from_reserve: internal,
                 ..log::Options::default()
             },
             rules: Rules {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{
-    CoreId, DiskDone, DiskOp, LeaderEpoch, Mono, Offset, ProducerEpoch, ProducerId, Sequence,
-    TopicPartition,
+    CoreId, DiskDone, DiskFault, DiskOp, LeaderEpoch, Mono, Offset, ProducerEpoch, ProducerId,
+    Sequence, Space, TopicPartition,
 };
 use crate::cluster::{Image, Record};
 use crate::group;
@@ -91,6 +91,40 @@ pub enum PeerMessage {
         /// How many; 0 when none can be given now.
         count: u32,
     },
+    /// A data directory has nothing left but its reserve.
+    VolumeShort {
+        /// Which.
+        disk: u16,
+    },
+    /// A data directory is of no use any more.
+    VolumeFailed {
+        /// Which.
+        disk: u16,
+        /// How that was found.
+        fault: DiskFault,
+    },
+}
+
+/// How a data directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// Nothing is amiss.
+    Well,
+    /// Nothing is left but its reserve: records of clients are refused until there is space again.
+    Short(Space),
+    /// It failed as a whole: all partitions in it are offline until the next start.
+    Failed(DiskFault),
+}
+
+/// One data directory, described.
+#[derive(Clone, Debug)]
+pub struct VolumeDescription {
+    /// Which.
+    pub disk: u16,
+    /// Its space, when it was last asked; zeros before.
+    pub space: Space,
+    /// How it is.
+    pub state: VolumeState,
 }
 
 /// A question to the core that owns what it names.
@@ -121,6 +155,8 @@ pub enum Request {
         /// The question; its token is the core's to give.
         request: Box<group::Request>,
     },
+    /// How the data directories are. Any core can be asked.
+    Volumes,
     /// The core's measurements so far.
     Measurements,
 }
@@ -148,6 +184,8 @@ pub enum Reply {
     Control(crate::cluster::ControlReply),
     /// The coordinator's answer, durable; or why there is none.
     Group(Result<Box<group::Reply>, ErrorCode>),
+    /// One for each data directory, in order.
+    Volumes(Vec<VolumeDescription>),
     /// The figures.
     Measurements(Box<CoreSnapshot>),
 }
@@ -329,6 +367,10 @@ pub struct Effects {
     pub faults: Vec<(Option<TopicPartition>, Fault)>,
     /// Rounds of compaction that are over, for the operator.
     pub compactions: Vec<(TopicPartition, Result<Compacted, Abandoned>)>,
+    /// Partitions that were fenced and are not any more, or not there any more.
+    pub healed: Vec<TopicPartition>,
+    /// Data directories whose state changed, as this core sees it.
+    pub volumes: Vec<(u16, VolumeState)>,
     /// This core has opened all its partitions. Set once.
     pub ready: bool,
     /// Everything is closed. Set once, after [`Event::Stop`].

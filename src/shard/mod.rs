@@ -17,6 +17,7 @@ mod producer_ids;
 mod reads;
 mod records_deletion;
 mod topic_view;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, Progress,
-    ReadQuery, ReadRequest, ReadResult, Reply, Request, Ticket,
+    ReadQuery, ReadRequest, ReadResult, Reply, Request, Ticket, VolumeDescription, VolumeState,
 };
 pub use metadata::METADATA_DIRECTORY;
 pub use overview::{Committed, FoundGroup, GroupPage, LogEnds};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{BrokerId, CoreId, FilePath, Mono, Now, Pool, Prng, TopicId, Wall};
+use crate::base::{BrokerId, CoreId, FaultKind, FilePath, Mono, Now, Pool, Prng, TopicId, Wall};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
 use crate::cluster::records::{Endpoint, RegisterBroker};
@@ -214,10 +214,12 @@ impl World {
             let Fault::Disk(disk) = &fault else {
                 return Err(format!("{partition:?} is fenced: {fault}"));
             };
-            if !matches!(disk.kind, crate::base::FaultKind::Io(_)) {
+            let full = disk.kind == FaultKind::NoSpace && disk.op == "write";
+            if !full && !matches!(disk.kind, FaultKind::Io(_)) {
                 return Err(format!("{partition:?} is fenced: {fault}"));
             }
         }
+        self.report.reopened += effects.healed.len() as u64;
         let seat = &mut self.broker.seats[index];
         if effects.ready && std::mem::replace(&mut seat.ready, true) {
             return Err(format!("{from:?} is ready twice"));
@@ -347,6 +349,7 @@ fn told(event: &Event) -> (&'static str, [i64; 3]) {
                 Request::Control(_) => "control, ticket",
                 Request::Group { .. } => "group, ticket",
                 Request::Measurements => "measurements, ticket",
+                Request::Volumes => "volumes, ticket",
             };
             (what, [ticket.number as i64, i64::from(ticket.core.0), 0])
         }
@@ -369,6 +372,13 @@ fn told(event: &Event) -> (&'static str, [i64; 3]) {
             }
             PeerMessage::WantProducerIds => ("ids wanted by", [i64::from(from.0), 0, 0]),
             PeerMessage::ProducerIds { first, .. } => ("ids from", [i64::from(from.0), first.0, 0]),
+            PeerMessage::VolumeShort { disk } => {
+                ("volume short, by", [i64::from(from.0), i64::from(*disk), 0])
+            }
+            PeerMessage::VolumeFailed { disk, .. } => (
+                "volume failed, by",
+                [i64::from(from.0), i64::from(*disk), 0],
+            ),
         },
         Event::Tick => ("tick", [0; 3]),
         Event::Stop => ("stop", [0; 3]),

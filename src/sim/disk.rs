@@ -6,13 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{
-    BLOCK, Buf, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng,
+    BLOCK, Buf, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng, Space,
 };
+
+use crate::shard::METADATA_DIRECTORY;
 
 use super::files::{Content, Files, Inode};
 
 /// Linux's number for an input or output error.
 const EIO: i32 = 5;
+/// Bytes of an empty data directory.
+const SPACE: u64 = 1 << 40;
 
 /// What the disk is made to do wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,8 +95,10 @@ impl Disk {
 
     fn fails(&mut self, op: &DiskOp) -> Option<DiskFault> {
         let (file, verb) = subject(op);
-        let allocates = matches!(op, DiskOp::Allocate { .. } | DiskOp::ReplaceFile { .. });
-        if allocates && self.trouble.full {
+        if self.trouble.full && self.has_no_room(op) {
+            if let DiskOp::Write { file, at, data, .. } = op {
+                self.write_partly(&file.clone(), *at, &data.clone(), false);
+            }
             return Some(fault(file, verb, FaultKind::NoSpace));
         }
         let odds = self.trouble.error_one_in;
@@ -111,6 +117,20 @@ impl Disk {
             self.write_partly(&file.clone(), *at, &data.clone(), false);
         }
         Some(fault)
+    }
+
+    /// While the disk is full: the reserve is kept from records, the broker's own needs find
+    /// nothing now and then, and even a write to allocated blocks may be refused.
+    fn has_no_room(&mut self, op: &DiskOp) -> bool {
+        match op {
+            DiskOp::Allocate { from_reserve, .. } => !from_reserve || self.prng.one_in(3),
+            DiskOp::ReplaceFile { .. } => self.prng.one_in(3),
+            // The metadata log's failing ends the process: another story.
+            DiskOp::Write { file, .. } => {
+                !file.path.starts_with(METADATA_DIRECTORY) && self.prng.one_in(30)
+            }
+            _ => false,
+        }
     }
 
     /// The first blocks of a write, or all, get as far as the kernel. When the power goes, any of
@@ -196,6 +216,14 @@ impl Disk {
             }
             DiskOp::List { directory, .. } => {
                 return Ok(DiskOutput::Entries(self.files.list(&directory)));
+            }
+            DiskOp::Space { .. } => {
+                let usable = if self.trouble.full { 0 } else { SPACE };
+                return Ok(DiskOutput::Space(Space {
+                    total: SPACE,
+                    usable,
+                    reserve: SPACE / 20,
+                }));
             }
             DiskOp::SyncDirectory { directory, .. } => {
                 self.files.sync_directory(&directory).then_some(())
@@ -313,5 +341,6 @@ fn subject(op: &DiskOp) -> (&FilePath, &'static str) {
         DiskOp::RemoveDirectory { directory, .. } => (directory, "remove directory"),
         DiskOp::List { directory, .. } => (directory, "list"),
         DiskOp::SyncDirectory { directory, .. } => (directory, "sync directory"),
+        DiskOp::Space { directory, .. } => (directory, "ask for the space"),
     }
 }

@@ -58,6 +58,8 @@ pub struct Report {
     pub stops: u32,
     /// Disk operations that were made to fail.
     pub disk_errors: u32,
+    /// Logs that found no space for a write, and came back with all that was acknowledged.
+    pub reopened: u64,
     /// Records that were acknowledged.
     pub acked_records: u64,
     /// Records that consumers have checked.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{CoreId, Pool, Prng, TopicPartition};
+use crate::base::{CoreId, FaultKind, Pool, Prng, TopicPartition};
 use crate::cluster::Image;
+use crate::log::Fault;
 use crate::shard::{Event, Request, Ticket};
 
 use super::admin::Admin;
@@ -78,7 +79,7 @@ pub(super) struct World {
     tickets: u64,
     /// The faults are over: clients finish what they have begun.
     pub(super) calm: bool,
-    report: Report,
+    pub(super) report: Report,
 }
 
 /// Runs a seed. The error is a promise that the broker broke.
@@ -223,7 +224,11 @@ impl World {
     /// Runs until nobody waits for anything.
     fn settle(&mut self, what: &str) -> Result<(), String> {
         let limit = self.trace.step + CALM_STEPS_MAX;
-        while !(self.is_ready() && self.waiting.is_empty() && self.clients_are_done()) {
+        while !(self.is_ready()
+            && self.waiting.is_empty()
+            && self.clients_are_done()
+            && self.nothing_comes_back())
+        {
             if self.trace.step > limit {
                 let waiting: Vec<_> = self.waiting.iter().take(5).collect();
                 return Err(format!("too long waited for {what}; tickets {waiting:?}"));
@@ -231,6 +236,20 @@ impl World {
             self.next()?;
         }
         Ok(())
+    }
+
+    /// No log waits to be opened again after it found no space for a write.
+    fn nothing_comes_back(&self) -> bool {
+        let mut partitions = self
+            .broker
+            .seats
+            .iter()
+            .flat_map(|seat| seat.core.partitions());
+        partitions.all(|partition| match partition.fault() {
+            Some(Fault::Disk(fault)) => fault.kind != FaultKind::NoSpace,
+            Some(Fault::Corrupt { .. } | Fault::Foreign { .. }) => true,
+            None => partition.is_ready(),
+        })
     }
 
     fn clients_are_done(&self) -> bool {

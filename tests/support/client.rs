@@ -7,6 +7,9 @@ use corelane::protocol::fetch::{
 };
 use corelane::protocol::header::parse_response_header;
 use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use corelane::protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use corelane::protocol::messages::delete_topics_request::DeleteTopicState;
 use corelane::protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use corelane::protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
@@ -255,6 +258,32 @@ impl Client {
     /// All records of a partition.
     pub fn read_all(&mut self, topic: &str, partition: i32) -> Vec<Read> {
         records(&self.read_bytes(topic, partition, 0))
+    }
+
+    /// All records of a partition, from its first offset.
+    pub fn read_all_from_start(&mut self, topic: &str, partition: i32) -> Vec<Read> {
+        let start = self.fetch(topic, partition, 0).log_start_offset.0.max(0);
+        records(&self.read_bytes(topic, partition, start))
+            .into_iter()
+            .filter(|read| read.offset >= start)
+            .collect()
+    }
+
+    /// Deletes the records below `offset`; the new first offset.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, offset: i64) -> i64 {
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(partition)
+            .with_offset(offset);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default()
+            .with_timeout_ms(60_000)
+            .with_topics(vec![topic]);
+        let response = self.call(2, &request);
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!(answer.error_code, 0);
+        answer.low_watermark
     }
 
     /// Creates a topic and gives its id.

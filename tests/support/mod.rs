@@ -2,6 +2,7 @@
 //! for it. Tests that need a broker start it here and nowhere else.
 
 pub mod client;
+pub mod volume;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +23,9 @@ pub struct Broker {
     descriptors_max: Option<u32>,
     /// Broker configs, as `name=value`.
     configs: Vec<String>,
-    /// More words of its command line.
+    /// The first data directory, if it is elsewhere.
+    data: Option<PathBuf>,
+    /// More arguments for `serve`.
     arguments: Vec<String>,
 }
 
@@ -162,9 +165,31 @@ impl Broker {
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
             arguments,
+            data: None,
         };
         broker.run();
         broker
+    }
+
+    /// A broker with its first data directory elsewhere (by default in a directory of its own) and
+    /// more arguments, ready.
+    pub fn start_in(data: Option<PathBuf>, arguments: &[&str]) -> Broker {
+        let mut broker = Broker {
+            directory: directory(),
+            running: None,
+            descriptors_max: None,
+            data,
+            configs: Vec::new(),
+            arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
+        };
+        broker.run();
+        broker
+    }
+
+    #[allow(dead_code)]
+    /// Other arguments, from the next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&one| one.to_owned()).collect();
     }
 
     /// Starts it (again) in its directory and waits until it is ready.
@@ -227,7 +252,8 @@ impl Broker {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let own = || self.directory.path().join("data");
+        self.data.clone().unwrap_or_else(own)
     }
 
     fn log(&self) -> PathBuf {

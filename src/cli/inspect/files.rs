@@ -60,7 +60,7 @@ impl Directory {
     }
 
     /// The partition in `path`; none if no file is one of a partition's.
-    fn read(path: &Path) -> Result<Option<Directory>, String> {
+    pub(super) fn read(path: &Path) -> Result<Option<Directory>, String> {
         let refused = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut directory = Directory {
             name: name_of(path),
@@ -87,7 +87,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// The offset in the name of a segment file.
-fn base_of(path: &Path) -> Option<Offset> {
+pub(in crate::cli) fn base_of(path: &Path) -> Option<Offset> {
     let name = path.file_name()?.to_str()?.strip_suffix(".log")?;
     let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
     name.parse().ok().filter(|_| digits).map(Offset)

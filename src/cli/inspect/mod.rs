@@ -1,8 +1,9 @@
 //! `corelane inspect`: what lies in a data directory, and whether it is sound.
 //!
-//! Reads a segment file into memory as a whole, one at a time. Changes nothing.
+//! Reads a segment file into memory as a whole, one at a time. Changes nothing: a repair is a copy.
 
 mod files;
+mod repair;
 mod show;
 
 use std::io::Write;
@@ -12,12 +13,14 @@ use clap::Args;
 
 use super::Failed;
 use files::Directory;
+pub(super) use files::base_of;
 use show::Shown;
 
 const EXAMPLES: &str = "\
 Examples:
   corelane inspect ./corelane-data --verify
   corelane inspect ./corelane-data/orders-0 --batches
+  corelane inspect ./corelane-data --repair --output ./corelane-repaired
   corelane inspect ./corelane-data/orders-0/00000000000000000000.log --records
 
 Stop the broker first: while it writes, the end of a file may look torn. After a crash, a torn write
@@ -43,6 +46,15 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "json")]
     records: bool,
 
+    /// Write a copy with everything that can be saved to --output; lost records leave their offsets
+    /// empty. The original is never written to
+    #[arg(long, requires = "output", conflicts_with_all = ["verify", "batches", "records", "json"])]
+    repair: bool,
+
+    /// Where the repaired copy goes: a directory that is missing or empty
+    #[arg(long, value_name = "DIR", requires = "repair")]
+    output: Option<PathBuf>,
+
     /// As JSON, one object a segment
     #[arg(long)]
     json: bool,
@@ -50,6 +62,9 @@ pub struct Arguments {
 
 /// Shows everything below the path.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
+    if let Some(output) = arguments.output.as_deref().filter(|_| arguments.repair) {
+        return repair::run(&arguments.path, output);
+    }
     let directories = Directory::find(&arguments.path).map_err(Failed::usage)?;
     let shown = Shown {
         batches: arguments.batches,

@@ -198,9 +198,10 @@ impl Log {
                 *restore = Restore::Done;
                 return match result.map_err(Fault::Disk)? {
                     DiskOutput::Entries(entries) => Ok(Some(entries)),
-                    DiskOutput::Done | DiskOutput::Data(_) | DiskOutput::Contents(_) => {
-                        Ok(Some(Vec::new()))
-                    }
+                    DiskOutput::Done
+                    | DiskOutput::Data(_)
+                    | DiskOutput::Contents(_)
+                    | DiskOutput::Space(_) => Ok(Some(Vec::new())),
                 };
             }
             Restore::Unseen | Restore::Read | Restore::Done => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{
-    Buf, DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng,
+    Buf, DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng, Space,
 };
 
 const SECTOR: usize = 512;
@@ -28,6 +28,8 @@ pub(super) enum Trouble {
     WriteFails,
     SyncFails,
     Full,
+    /// Only the reserve is left.
+    Short,
     WriteFull,
 }
 
@@ -87,6 +89,14 @@ impl Disk {
             (Trouble::Full, DiskOp::Allocate { file, .. } | DiskOp::ReplaceFile { file, .. }) => {
                 Some(Disk::fault(file, "allocate", FaultKind::NoSpace))
             }
+            (
+                Trouble::Short,
+                DiskOp::Allocate {
+                    file,
+                    from_reserve: false,
+                    ..
+                },
+            ) => Some(Disk::fault(file, "allocate", FaultKind::NoSpace)),
             _ => None,
         }
     }
@@ -197,6 +207,7 @@ impl Disk {
                 });
                 return Ok(DiskOutput::Entries(entries.collect()));
             }
+            DiskOp::Space { .. } => return Ok(DiskOutput::Space(Space::default())),
             DiskOp::SyncDirectory { directory, .. } => {
                 for (_, entry) in self
                     .files

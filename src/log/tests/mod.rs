@@ -4,6 +4,7 @@ mod compaction;
 mod crash;
 mod damage;
 mod disk;
+mod fuzz;
 mod rules;
 mod start;
 
@@ -33,8 +34,13 @@ fn topic() -> TopicId {
     TopicId([9; 16])
 }
 
+thread_local! {
+    /// One for all logs of a test: thousands of them come and go.
+    static POOL: Pool = Pool::new(4 << 20);
+}
+
 fn pool() -> Pool {
-    Pool::new(4 << 20)
+    POOL.with(Pool::clone)
 }
 
 /// A batch of `count` records that carry `size` random bytes each, from `timestamp` on.

@@ -89,7 +89,46 @@ fn a_full_disk_refuses_appends_and_writes_resume_by_themselves() {
     world.disk.trouble = Trouble::None;
     world.tick(2000);
     assert_eq!(world.log.committed_end(), Offset(1));
+    world.log.set_short(false);
     world.append_all(&batch(1, 10, 0, 0));
+}
+
+#[test]
+fn what_was_taken_before_the_space_ran_short_is_written_from_the_reserve() {
+    let mut world = World::new(3, Options::default());
+    world.disk.trouble = Trouble::Short;
+    world.append(&batch(1, 10, 0, 0)).expect("nobody knows yet");
+    world.flush();
+    world.run();
+    assert_eq!(world.log.committed_end(), Offset(1), "from the reserve");
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::SpaceShort))
+    );
+    assert_eq!(
+        world.append(&batch(1, 10, 0, 0)),
+        Err(AppendRefused::NoSpace)
+    );
+    world.disk.trouble = Trouble::None;
+    world.log.set_short(false);
+    world.append_all(&batch(1, 10, 0, 0));
+}
+
+#[test]
+fn the_brokers_own_records_are_written_from_the_reserve() {
+    let own = Options {
+        from_reserve: true,
+        ..Options::default()
+    };
+    let mut world = World::new(3, own);
+    world.disk.trouble = Trouble::Short;
+    world.log.set_short(true);
+    for _ in 0..3 {
+        world.append_all(&batch(1, 10, 0, 0));
+    }
+    assert_eq!(world.log.committed_end(), Offset(3));
 }
 
 #[test]

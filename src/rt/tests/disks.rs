@@ -20,6 +20,7 @@ fn disk_in(path: &Path, durable_write: DurableWrite, options: DiskOptions) -> Di
         path: path.to_owned(),
         direct: true,
         durable_write,
+        reserve_bytes: 0,
     };
     let blocking = BlockingPool::new(2).expect("threads").attach();
     Disk::new(vec![directory], options, Pool::new(4 << 20), blocking)
@@ -69,6 +70,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
                 path: place.path().to_owned(),
                 direct: true,
                 durable_write: way,
+                reserve_bytes: 0,
             };
             let blocking = BlockingPool::new(1).expect("threads").attach();
             let disk = Disk::new(vec![root], DiskOptions::default(), pool.clone(), blocking);
@@ -98,6 +100,7 @@ fn what_is_written_is_read_back_whichever_way_it_is_made_durable() {
                 &disk,
                 DiskOp::Allocate {
                     id: ID,
+                    from_reserve: true,
                     file: file.clone(),
                     size: 1 << 20,
                     zeros_from: None,
@@ -147,6 +150,7 @@ fn zeros_written_ahead_leave_alone_what_lies_before() {
             file: file.clone(),
             size,
             zeros_from,
+            from_reserve: false,
         };
         done(&disk, allocate(at + data.len() as u64, None)).await;
         let write = DiskOp::Write {

@@ -59,7 +59,7 @@ impl Metadata {
         }
     }
 
-    fn replay_batches(&mut self, bytes: &[u8], from: Offset) -> Result<Offset, String> {
+    pub(super) fn replay_batches(&mut self, bytes: &[u8], from: Offset) -> Result<Offset, String> {
         let mut next = from;
         for batch in Batches::new(bytes) {
             let batch = batch.map_err(|error| error.to_string())?;

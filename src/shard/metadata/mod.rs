@@ -6,6 +6,8 @@
 //! its old directories are out of the way on every core.
 
 mod boot;
+#[cfg(test)]
+mod fuzz;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -100,6 +102,7 @@ impl Metadata {
             flush_messages: 1,
             segment_ms: i64::MAX,
             retention_ms: -1,
+            from_reserve: true,
             ..log::Options::default()
         };
         let pool = setup.pool.clone();
@@ -219,6 +222,8 @@ impl Core {
                 }
                 log::Event::Snapshot(_)
                 | log::Event::Replayed { .. }
+                | log::Event::SpaceShort
+                | log::Event::SpaceGone
                 | log::Event::StartOffsetDurable(_)
                 | log::Event::Deleted => {}
             }
