@@ -79,20 +79,20 @@ impl Cleaner {
             "Dirty share of the dirtiest log of the core, in percent.",
             self.dirty_percent_max,
         );
-        walk.gauge(
-            "corelane_log_cleaner_time_since_last_run_ms",
-            "Milliseconds since the last round began, or since the start.",
-            millis(self.since_last_run),
+        walk.duration(
+            "corelane_log_cleaner_time_since_last_run_seconds",
+            "Time since the last round began, or since the start.",
+            self.since_last_run,
         );
-        walk.gauge(
-            "corelane_log_cleaner_last_run_ms",
-            "How long the last round took, in milliseconds.",
-            millis(self.last_took),
+        walk.duration(
+            "corelane_log_cleaner_last_run_seconds",
+            "How long the last round took.",
+            self.last_took,
         );
-        walk.gauge(
-            "corelane_log_cleaner_max_compaction_delay_ms",
-            "For how long the most overdue log has passed max.compaction.lag.ms, in milliseconds.",
-            millis(self.overdue_max),
+        walk.duration(
+            "corelane_log_cleaner_max_compaction_delay_seconds",
+            "For how long the most overdue log has passed max.compaction.lag.ms.",
+            self.overdue_max,
         );
         walk.gauge(
             "corelane_log_cleaner_buffer_utilization_percent",
@@ -110,8 +110,4 @@ impl Cleaner {
             self.uncleanable,
         );
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,9 @@
 //! One figure as a walk over the measurements shows it.
 
+use std::time::Duration;
+
 use super::Histogram;
+use super::histogram::nanoseconds;
 
 /// A named figure: what a reader needs to make sense of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,15 @@ impl Walk<'_> {
 
     pub(super) fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
         self.number(family(name, help, Kind::Gauge), None, value);
+    }
+
+    /// A gauge whose name says seconds.
+    pub(super) fn duration(&mut self, name: &'static str, help: &'static str, value: Duration) {
+        let family = Family {
+            unit: Unit::Nanoseconds,
+            ..family(name, help, Kind::Gauge)
+        };
+        self.number(family, None, nanoseconds(value));
     }
 
     /// One sample of `family` with a label.
