@@ -79,17 +79,17 @@ impl Cleaner {
             "Dirty share of the dirtiest log of the core, in percent.",
             self.dirty_percent_max,
         );
-        walk.gauge_of_time(
-            "corelane_log_cleaner_since_last_run_seconds",
+        walk.duration(
+            "corelane_log_cleaner_time_since_last_run_seconds",
             "Time since the last round began, or since the start.",
             self.since_last_run,
         );
-        walk.gauge_of_time(
+        walk.duration(
             "corelane_log_cleaner_last_run_seconds",
             "How long the last round took.",
             self.last_took,
         );
-        walk.gauge_of_time(
+        walk.duration(
             "corelane_log_cleaner_max_compaction_delay_seconds",
             "For how long the most overdue log has passed max.compaction.lag.ms.",
             self.overdue_max,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Histogram;
+use super::histogram::nanoseconds;
 
 /// A named figure: what a reader needs to make sense of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,18 +99,12 @@ impl Walk<'_> {
     }
 
     /// A gauge whose name says seconds.
-    pub(super) fn gauge_of_time(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        value: Duration,
-    ) {
+    pub(super) fn duration(&mut self, name: &'static str, help: &'static str, value: Duration) {
         let family = Family {
             unit: Unit::Nanoseconds,
             ..family(name, help, Kind::Gauge)
         };
-        let nanoseconds = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
-        self.number(family, None, nanoseconds);
+        self.number(family, None, nanoseconds(value));
     }
 
     /// One sample of `family` with a label.
