@@ -109,6 +109,7 @@ impl Core {
                     let produce = &mut self.measurements.produce;
                     produce.appended(u64::from(accepted.records), records.len() as u64);
                     self.count_appended(now, records.len());
+                    self.cleaning.appended(now);
                     self.dirty(slot);
                 }
                 if waits {

@@ -1,8 +1,9 @@
 //! Compaction on this core: one log at a time, the dirtiest first, in slices between everything else.
 //!
 //! Decides when and how much; knows nothing of keys and segments. Each slice gives one disk operation
-//! or a bounded piece of work; the next one comes a turn later at the earliest, and later still when
-//! `log.cleaner.io.max.bytes.per.second` says so (each core has an equal share of it).
+//! or a bounded piece of work; the next one comes a turn later at the earliest, and later still while
+//! the core has appends to make durable, or when `log.cleaner.io.max.bytes.per.second` says so (each
+//! core has an equal share of it).
 
 use std::time::Duration;
 
@@ -19,6 +20,15 @@ const BLOCKED_MS: i64 = 10;
 const WATCH_MS: i64 = 1000;
 /// The least memory for keys, in bytes: Kafka's least for a thread.
 const KEY_BYTES_MIN: usize = 1 << 20;
+/// What is read and written a second, in bytes, while the core has appends to make durable: at this
+/// rate their p99 stays below twice what it is without a cleaner (`cargo bench --bench whole -- cleaner`:
+/// one writer 1.7 times, eight writers 1.2 times). The arrears raise it, so that they stay bounded: by
+/// as much again for each [`ARREARS_BYTES`].
+const BUSY_BYTES_PER_SECOND: f64 = 50e6;
+/// See [`BUSY_BYTES_PER_SECOND`].
+const ARREARS_BYTES: f64 = 4e9;
+/// How long after an append the core counts as busy.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// What this core cleans, and when.
 #[derive(Debug)]
@@ -27,6 +37,10 @@ pub(super) struct Cleaning {
     /// Before that nothing is read or written, for the rate that was asked for.
     not_before: Mono,
     secret: (u64, u64),
+    /// When something was appended last.
+    appended: Option<Mono>,
+    /// Dirty bytes of the log under compaction.
+    arrears: u64,
     /// When the last round began, or the core did.
     pub(super) last_run: Mono,
     /// The dirtiest log's dirty share when it was last looked, in percent.
@@ -42,9 +56,25 @@ impl Cleaning {
             current: None,
             not_before: now.mono,
             secret: (prng.next_u64(), prng.next_u64()),
+            appended: None,
+            arrears: 0,
             last_run: now.mono,
             dirty_percent_max: 0,
             overdue_max: Duration::ZERO,
+        }
+    }
+
+    /// Something was appended: the disk is wanted for it.
+    pub(super) fn appended(&mut self, now: Now) {
+        self.appended = Some(now.mono);
+    }
+
+    /// What may be read and written a second now, if nothing else was configured.
+    fn polite_rate(&self, now: Now) -> f64 {
+        let since = self.appended.map(|at| now.mono.since(at));
+        match since.is_some_and(|since| since < BUSY) {
+            true => BUSY_BYTES_PER_SECOND * (1.0 + self.arrears as f64 / ARREARS_BYTES),
+            false => f64::MAX,
         }
     }
 }
@@ -98,9 +128,10 @@ impl Core {
             .filter(|(_, dirtiness)| dirtiness.is_due());
         let dirtiest = due.max_by(|(_, a), (_, b)| a.ratio().total_cmp(&b.ratio()));
         let limits = self.compaction_limits();
-        let Some(slot) = dirtiest.map(|(slot, _)| slot) else {
+        let Some((slot, dirtiness)) = dirtiest else {
             return;
         };
+        self.cleaning.arrears = dirtiness.dirty_bytes;
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
         };
@@ -158,7 +189,8 @@ impl Core {
     /// So many bytes were given to the disk: the next ones have to wait for the rate.
     fn pace(&mut self, now: Now, moved: u64) {
         let cores = f64::from(self.setup.cores.max(1));
-        let rate = (self.settings.cleaner.io_bytes_per_second / cores).max(1.0);
+        let configured = (self.settings.cleaner.io_bytes_per_second / cores).max(1.0);
+        let rate = configured.min(self.cleaning.polite_rate(now));
         let seconds = moved as f64 / rate;
         let pause = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         self.cleaning.not_before = self.cleaning.not_before.max(now.mono).after(pause);
