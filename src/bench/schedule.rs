@@ -52,7 +52,7 @@ impl Schedule {
 
     /// When record `index` is due.
     fn intended(&self, index: u64) -> u64 {
-        self.first + (index as f64 * self.step) as u64
+        self.first + (index as f64 * self.step).round() as u64
     }
 
     /// Records that are due by `now` and not taken.

@@ -107,6 +107,9 @@ impl Worker {
         tally: &mut Tally,
     ) -> Result<(), String> {
         let mut events = Events::with_capacity(1024);
+        // What a reader gets before the run begins would count for nothing.
+        let early = window.began.saturating_sub(clock::mono().0);
+        std::thread::sleep(Duration::from_nanos(early));
         for index in 0..self.connections.len() {
             if let Work::Write(producer) = &mut self.connections[index].work {
                 producer.begin(window);
