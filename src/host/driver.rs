@@ -128,6 +128,9 @@ pub struct Start {
     pub status: mpsc::Sender<Status>,
 }
 
+/// Adds what the doors have counted themselves.
+type Measure = Box<dyn Fn(&mut Measurements)>;
+
 struct Inner {
     id: CoreId,
     cores: u16,
@@ -143,7 +146,7 @@ struct Inner {
     status: mpsc::Sender<Status>,
     adopt: RefCell<Option<Box<dyn Fn(Handover)>>>,
     doors: RefCell<Option<Box<dyn FnOnce()>>>,
-    measure: RefCell<Option<Box<dyn Fn(&mut Measurements)>>>,
+    measure: RefCell<Option<Measure>>,
     waiting_for_end: RefCell<Option<Waker>>,
     counted: Cell<Counters>,
     /// Busy time when the last turn ended.

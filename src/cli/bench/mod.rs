@@ -64,7 +64,7 @@ enum Mode {
     /// Hold many connections open, with or without a load beside them
     Connections(Box<arguments::Load>),
     /// Run this broker and Apache Kafka side by side, and show who is better at what
-    Compare(compare::Arguments),
+    Compare(Box<compare::Arguments>),
 }
 
 /// Measures.

@@ -66,7 +66,7 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
             .iter()
             .filter(|one| one.row == row.name)
     };
-    let Some(any) = of_row().last() else {
+    let Some(any) = of_row().next_back() else {
         return Ok(String::new());
     };
     let mut text = format!(
@@ -77,7 +77,7 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
     );
     let mut series = Vec::new();
     for side in Side::ALL {
-        let Some(one) = of_row().filter(|one| one.side == side).next_back() else {
+        let Some(one) = of_row().rfind(|one| one.side == side) else {
             continue;
         };
         let points = match row.action {
