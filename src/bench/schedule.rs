@@ -52,7 +52,9 @@ impl Schedule {
 
     /// When record `index` is due.
     fn intended(&self, index: u64) -> u64 {
-        self.first + (index as f64 * self.step).round() as u64
+        // A rate that is all but nothing has its second record beyond the end of time.
+        let since = (index as f64 * self.step).round() as u64;
+        self.first.saturating_add(since)
     }
 
     /// Records that are due by `now` and not taken.
