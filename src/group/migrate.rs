@@ -90,7 +90,11 @@ pub fn downgrade(
     let tombstones = group.tombstones();
     state.decide(turn, tombstones);
     // Its members' other protocols are not in its record, so it is put there before.
-    let value = classic.value();
+    let mut value = classic.value();
+    if rebalances {
+        // So that a coordinator that loads it before the rebalance is through begins it again.
+        value.leader = None;
+    }
     state.groups.insert(id.clone(), Group::Classic(classic));
     state.decide(
         turn,

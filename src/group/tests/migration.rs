@@ -125,6 +125,32 @@ fn what_a_member_has_not_given_up_stays_its_own_when_its_group_goes_to_classic_a
 }
 
 #[test]
+fn a_rebalance_that_a_downgrade_calls_for_is_not_forgotten_by_a_restart() {
+    let mut bench = Bench::new();
+    let id = classic_one(&mut bench);
+    bench.consumer(Beat::first("new", &["t"]));
+    rejoin(&mut bench, &id, &[0, 1, 2, 3]);
+    let (generation, has) = rejoin(&mut bench, &id, &[0, 1]);
+    assert_eq!(has, BTreeSet::from([0, 1]));
+    bench.consumer(Beat::at("new", -1));
+    bench.restart();
+    assert_eq!(
+        (bench.group().kind_name(), bench.state()),
+        ("Classic", "PreparingRebalance")
+    );
+    assert_eq!(bench.beat(&id, generation), ErrorCode::RebalanceInProgress);
+    let token = bench.join(Join {
+        member: &id,
+        ..Join::default()
+    });
+    let joined = bench.joined(token);
+    assert_eq!(
+        (joined.leader, joined.generation_id),
+        (text(&id), generation + 1)
+    );
+}
+
+#[test]
 fn row_126_a_static_member_goes_back_to_the_classic_protocol_and_takes_the_group_along() {
     let mut bench = Bench::new();
     bench.consumer(Beat {
