@@ -73,7 +73,8 @@ pub fn fence(state: &mut State, turn: &mut Turn<'_>, id: &str, member: &str) {
 }
 
 /// Makes the consumer group the classic one that it is without the member `leaving`. If somebody
-/// leaves, the others have to rebalance; if somebody was replaced, they go on.
+/// leaves, the others have to rebalance; if somebody was replaced, they go on, unless they were
+/// still on their way to their target, which nobody would lead them to any more.
 pub fn downgrade(
     state: &mut State,
     turn: &mut Turn<'_>,
@@ -85,10 +86,15 @@ pub fn downgrade(
     for member in group.member_ids() {
         timers::forget_member(turn, &id, member);
     }
+    let rebalances = leaving.is_some() || !group.is_settled();
     let tombstones = group.tombstones();
     state.decide(turn, tombstones);
     // Its members' other protocols are not in its record, so it is put there before.
-    let value = classic.value();
+    let mut value = classic.value();
+    if rebalances {
+        // So that a coordinator that loads it before the rebalance is through begins it again.
+        value.leader = None;
+    }
     state.groups.insert(id.clone(), Group::Classic(classic));
     state.decide(
         turn,
@@ -102,7 +108,7 @@ pub fn downgrade(
     for member in &members {
         classic.keep_alive(turn, member);
     }
-    if leaving.is_some() {
+    if rebalances {
         classic.prepare_rebalance(turn);
     }
     turn.timers.cancel(&Timer::Sync(id));

@@ -477,14 +477,16 @@ impl ClassicGroup {
         }
     }
 
-    /// After loading: every member's session starts now; a group that the settings no longer
-    /// allow to be so large rebalances.
+    /// After loading: every member's session starts now. A group that the settings no longer
+    /// allow to be so large rebalances, and one without a leader: a downgrade left it so, whose
+    /// rebalance was not through.
     pub fn loaded(&mut self, turn: &mut Turn<'_>) {
         let members: Vec<String> = self.members.keys().cloned().collect();
         for member in &members {
             self.keep_alive(turn, member);
         }
-        if members.len() > turn.settings.classic_members_max {
+        let leaderless = !members.is_empty() && self.leader.is_none();
+        if leaderless || members.len() > turn.settings.classic_members_max {
             self.prepare_rebalance(turn);
         }
     }

@@ -83,8 +83,12 @@ impl ConsumerGroup {
     }
 
     /// The classic group that this one becomes without the member `leaving`: stable, at the
-    /// group's epoch, each with its target as its assignment. Its records are its value and this
-    /// group's tombstones, in the caller's hands.
+    /// group's epoch, each with all that it may own as its assignment. Its records are its value
+    /// and this group's tombstones, in the caller's hands.
+    ///
+    /// Apache Kafka gives each member its target. A member that is still on its way there may own
+    /// what is another's target: if the group is upgraded again before everybody rejoined, or
+    /// loaded anew, the other was given the partition while the first still had it.
     pub fn downgraded(&self, around: Surroundings<'_>, leaving: Option<&str>) -> ClassicGroup {
         let staying = self
             .members
@@ -97,8 +101,7 @@ impl ConsumerGroup {
                     .ok()
                     .map(|subscription| subscription.version)
             });
-            let target = self.target.get(id).cloned().unwrap_or_default();
-            let target = named(&target, around.topics);
+            let owned = named(&member.current.may_own(), around.topics);
             let member = classic::Member {
                 instance_id: member.about.instance_id.clone(),
                 client_id: member.about.client_id.clone(),
@@ -106,7 +109,7 @@ impl ConsumerGroup {
                 rebalance_timeout_ms: member.about.rebalance_timeout_ms,
                 session_timeout_ms: known.session_timeout_ms,
                 protocols: known.protocols.clone(),
-                assignment: encode_assignment(version.unwrap_or(0), &target),
+                assignment: encode_assignment(version.unwrap_or(0), &owned),
                 ..classic::Member::default()
             };
             Some((id.clone(), member))

@@ -141,15 +141,18 @@ impl ConsumerGroup {
             "Empty"
         } else if self.epoch > self.target_epoch {
             "Assigning"
-        } else if self
-            .members
-            .values()
-            .all(|member| member.has_reached(self.target_epoch))
-        {
+        } else if self.is_settled() {
             "Stable"
         } else {
             "Reconciling"
         }
+    }
+
+    /// True when every member has what it is to have.
+    pub fn is_settled(&self) -> bool {
+        let mut members = self.members.values();
+        self.epoch <= self.target_epoch
+            && members.all(|member| member.has_reached(self.target_epoch))
     }
 
     /// True when a member subscribes to the topic, by name or by regular expression.

@@ -156,6 +156,17 @@ pub struct CurrentValue {
     pub pending_revocation: Partitions,
 }
 
+impl CurrentValue {
+    /// All that the member may still own: what it keeps, and what it has not yet given up.
+    pub fn may_own(&self) -> Partitions {
+        let mut all = self.assigned.clone();
+        for (topic, partitions) in &self.pending_revocation {
+            all.entry(*topic).or_default().extend(partitions);
+        }
+        all
+    }
+}
+
 /// What a regular expression matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegexValue {

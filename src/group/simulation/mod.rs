@@ -733,6 +733,13 @@ mod tests {
         assert!(restarts > seeds, "the faults did not happen: {restarts}");
     }
 
+    /// A group went from consumer to classic and back while a member had still to give up what was
+    /// another's target.
+    #[test]
+    fn seed_7216_a_downgrade_in_the_middle_of_a_hand_over() {
+        run(7216).map_err(|broken| broken.to_string()).unwrap();
+    }
+
     #[test]
     fn planted_bugs_are_found() {
         for canary in [

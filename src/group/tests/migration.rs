@@ -101,6 +101,55 @@ fn row_126_a_consumer_group_becomes_classic_again_when_its_last_new_member_leave
     );
 }
 
+/// Apache Kafka hands 2 and 3 to the newcomer here (`ClassicGroup.fromConsumerGroup` makes of a
+/// member's target its assignment). Found by seed 7216 of the group simulation.
+#[test]
+fn what_a_member_has_not_given_up_stays_its_own_when_its_group_goes_to_classic_and_back() {
+    let mut bench = Bench::new();
+    let id = classic_one(&mut bench);
+    bench.consumer(Beat::first("new", &["t"]));
+    bench.consumer(Beat::at("new", -1));
+    assert_eq!(bench.group().kind_name(), "Classic");
+    let joined = bench.consumer(Beat::first("newer", &["t"]));
+    assert_eq!(bench.group().kind_name(), "Consumer");
+    assert_eq!(
+        given(&joined),
+        Some(Owned::new()),
+        "the classic member has them all, and was not asked yet"
+    );
+    rejoin(&mut bench, &id, &[0, 1, 2, 3]);
+    let (_, has) = rejoin(&mut bench, &id, &[0, 1]);
+    assert_eq!(has, BTreeSet::from([0, 1]));
+    let handed = bench.consumer(Beat::at("newer", joined.member_epoch));
+    assert_eq!(given(&handed), Some(owned(1, [2, 3])));
+}
+
+#[test]
+fn a_rebalance_that_a_downgrade_calls_for_is_not_forgotten_by_a_restart() {
+    let mut bench = Bench::new();
+    let id = classic_one(&mut bench);
+    bench.consumer(Beat::first("new", &["t"]));
+    rejoin(&mut bench, &id, &[0, 1, 2, 3]);
+    let (generation, has) = rejoin(&mut bench, &id, &[0, 1]);
+    assert_eq!(has, BTreeSet::from([0, 1]));
+    bench.consumer(Beat::at("new", -1));
+    bench.restart();
+    assert_eq!(
+        (bench.group().kind_name(), bench.state()),
+        ("Classic", "PreparingRebalance")
+    );
+    assert_eq!(bench.beat(&id, generation), ErrorCode::RebalanceInProgress);
+    let token = bench.join(Join {
+        member: &id,
+        ..Join::default()
+    });
+    let joined = bench.joined(token);
+    assert_eq!(
+        (joined.leader, joined.generation_id),
+        (text(&id), generation + 1)
+    );
+}
+
 #[test]
 fn row_126_a_static_member_goes_back_to_the_classic_protocol_and_takes_the_group_along() {
     let mut bench = Bench::new();
