@@ -551,7 +551,7 @@ impl Core {
             self.cache_hand = self.cache_hand.wrapping_add(1);
             visited += 1;
             let excess = self.cache_bytes - limit;
-            let awaited = self.jobs.await_the_disk(slot) || self.is_loading(slot);
+            let awaited = self.jobs.need_the_disk(slot) || self.is_loading(slot);
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess, awaited);
                 self.measurements.cache.evicted_bytes += evicted as u64;

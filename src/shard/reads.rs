@@ -91,7 +91,7 @@ impl Jobs {
     }
 
     /// True while a job waits for the disk and needs what it brought of this partition.
-    pub(super) fn await_the_disk(&self, slot: Slot) -> bool {
+    pub(super) fn need_the_disk(&self, slot: Slot) -> bool {
         self.needed.contains_key(&slot)
     }
 
