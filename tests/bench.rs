@@ -138,7 +138,9 @@ fn an_open_loop_sends_what_the_rate_says_with_every_kind_of_record() {
         // 0.6 seconds at 400 a second, from three connections that begin one after the other.
         assert_eq!(number(&outcome, "/validity/sent"), 240.0, "{words}");
         assert_eq!(number(&outcome, "/validity/log_growth"), 240.0, "{words}");
-        assert_eq!(number(&outcome, "/acknowledged/count"), 200.0, "{words}");
+        // Where the warm-up ends, each connection may have a record on either side.
+        let measured = number(&outcome, "/acknowledged/count");
+        assert!((197.0..=203.0).contains(&measured), "{words}: {measured}");
     }
 }
 
