@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::opcode;
 use io_uring::types::Fd;
@@ -41,6 +41,11 @@ impl BoundSocket {
     }
 }
 
+/// How long a taken port is waited for, and how often it is tried. The listening sockets of a broker
+/// that was killed belong to its rings, which the kernel takes back after the process is gone.
+const TAKEN_WAIT_MAX: Duration = Duration::from_secs(1);
+const TAKEN_PAUSE: Duration = Duration::from_millis(10);
+
 /// Binds `count` sockets to one address. With `SO_REUSEPORT` the kernel would let two brokers of
 /// one user share a port without a word, so a socket without it is bound first, as a probe.
 /// Errors are one line that names the address and says what to do.
@@ -62,12 +67,27 @@ pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket
             format!("cannot listen on {address}: {advice}"),
         )
     };
-    let probe = bind(address, false).map_err(explain)?;
+    let probe = bind_when_free(address).map_err(explain)?;
     let address = SocketAddr::new(address.ip(), probe.address.port());
     drop(probe);
     (0..count)
         .map(|_| bind(address, true).map_err(explain))
         .collect()
+}
+
+/// A port that is taken is tried again for [`TAKEN_WAIT_MAX`].
+fn bind_when_free(address: SocketAddr) -> io::Result<BoundSocket> {
+    let deadline = Instant::now() + TAKEN_WAIT_MAX;
+    loop {
+        match bind(address, false) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EADDRINUSE) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(TAKEN_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<BoundSocket> {
