@@ -39,6 +39,16 @@ fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {
     assert!(report.is_ok(), "{report:?}");
 }
 
+/// The index of a compacted segment was loaded while the segment got its name; the load failed, and
+/// the scan that followed went by the old name.
+#[test]
+fn seed_230_an_index_is_not_loaded_while_its_segment_changes_its_name() {
+    for seed in [230, 441, 483, 608, 754, 1729] {
+        let report = run(seed, &Options::default());
+        assert!(report.is_ok(), "{report:?}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 14, 159] {

@@ -141,10 +141,11 @@ impl Ops {
             .any(|job| matches!(job, Job::Fill(range) if range.file == *file))
     }
 
-    /// True while the index of the segment of this base offset is being made again.
+    /// True while the index of the segment of this base offset is being made again, or may have to
+    /// be: it is loaded, and a load that fails is followed by a scan of the segment.
     pub(super) fn scanning(&self, base: Offset) -> bool {
-        self.jobs
-            .values()
-            .any(|job| matches!(job, Job::IndexScan { segment, .. } if *segment == base))
+        self.jobs.values().any(|job| {
+            matches!(job, Job::IndexScan { segment, .. } | Job::IndexLoad { segment } if *segment == base)
+        })
     }
 }
