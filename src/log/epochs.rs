@@ -49,12 +49,6 @@ impl Epochs {
         }
     }
 
-    /// The epoch in which `offset` was written.
-    pub(super) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
-        let after = self.starts.partition_point(|(_, start)| *start <= offset);
-        after.checked_sub(1).map(|index| self.starts[index].0)
-    }
-
     /// The largest epoch not above `epoch`, and the offset at which it ends. None when `epoch` is
     /// newer than all known ones (apache/kafka `LeaderEpochFileCache.endOffsetFor`).
     pub(super) fn end_of(

@@ -406,17 +406,6 @@ impl Log {
         self.epochs.end_of(epoch, self.end)
     }
 
-    /// The newest leader epoch.
-    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        self.epochs.latest()
-    }
-
-    /// A new leader epoch begins at `start`. Survives a crash once a batch of it does, or with the
-    /// next checkpoint.
-    pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
-        self.epochs.assign(epoch, start);
-    }
-
     /// New options, from now on.
     pub fn set_options(&mut self, options: Options) {
         // A round of a log that is compacted no longer notices at its next slice.

@@ -10,7 +10,7 @@
 //! out of the page cache 3.2 times slower than a bare sendfile, and one of 64 KiB 4.2 times.) The
 //! consumer's own CRC vouches for what goes out of a file, as in Kafka.
 
-use crate::base::{DiskOp, DiskOutput, LeaderEpoch, Offset};
+use crate::base::{DiskOp, DiskOutput, Offset};
 use crate::record::{self, BatchHeader, HEADER_BYTES};
 
 use super::face::{Event, Fault, FileRange, Lookup, Read, Slice};
@@ -730,11 +730,6 @@ impl Log {
         }
         // Records that cannot be unpacked have no timestamps.
         Ok(find(batch, &mut self.scratch).unwrap_or(None))
-    }
-
-    /// The leader epoch of the batch that holds `offset`, as far as the cache of epochs knows.
-    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.epochs.at(offset)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Order: the start offset moves in memory at once, is made durable in the checkpoint, and only then
 //! files get another name, and are removed when no reader can hold a slice of them any more.
 
-use crate::base::{BLOCK, DiskOp, FilePath, Mono, Now, Offset};
+use crate::base::{DiskOp, FilePath, Mono, Now, Offset};
 
 use super::face::Event;
 use super::ops::Job;
@@ -303,14 +303,5 @@ impl Log {
             }
         }
         freed
-    }
-
-    /// Bytes of preallocated but unused space of the active segment, rounded down to blocks.
-    pub fn preallocated_bytes(&self) -> u64 {
-        let unused = self
-            .segments
-            .last()
-            .map_or(0, |last| last.allocated.saturating_sub(last.size));
-        unused - unused % BLOCK as u64
     }
 }

@@ -44,12 +44,12 @@ pub struct DataDirectory {
     pub reserve_bytes: u64,
 }
 
-/// How long an open waits for a descriptor before it fails.
-const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long an open, or work on names, waits for a descriptor before it fails.
+pub(super) const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often it looks.
+pub(super) const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 /// So long after a write the shard still counts as one that writes: reads of cold bytes hold back.
 const WRITES_LINGER: Duration = Duration::from_millis(5);
-/// How often it looks.
-const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
 /// How many zeros are written at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;

@@ -4,10 +4,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::disk::{DESCRIPTORS_PAUSE, DESCRIPTORS_WAIT_MAX};
 use super::shared_sync::SharedSyncs;
 use crate::base::{DirectoryEntry, DiskOutput};
 
@@ -26,10 +26,6 @@ pub(super) fn resolve(root: &Path, relative: &str) -> io::Result<PathBuf> {
         root.join(relative)
     })
 }
-
-/// How long work on names waits for a descriptor before it fails, and how often it looks.
-const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
-const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Does what needs a descriptor; a lack of them is waited out, as the shard's own opens do. For
 /// what may be begun anew: nothing has happened when a descriptor is missing.

@@ -21,17 +21,11 @@ const RUN_MS_MAX: u64 = 1_500;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn settings() -> Vec<String> {
-    let settings = [
-        ("group.consumer.heartbeat.interval.ms", 200),
-        ("group.consumer.min.heartbeat.interval.ms", 200),
-        ("group.initial.rebalance.delay.ms", 100),
-    ];
-    let words = settings.iter();
-    words
-        .flat_map(|(name, value)| ["--set".to_owned(), format!("{name}={value}")])
-        .collect()
-}
+const SETTINGS: [(&str, &str); 3] = [
+    ("group.consumer.heartbeat.interval.ms", "200"),
+    ("group.consumer.min.heartbeat.interval.ms", "200"),
+    ("group.initial.rebalance.delay.ms", "100"),
+];
 
 /// One member comes or goes.
 fn change(crowd: &mut Crowd, random: &mut Prng) {
@@ -71,7 +65,7 @@ async fn first_commits(crowds: &[Crowd], started: Instant) -> (Duration, Duratio
 fn kills(protocol: Protocol) {
     let rounds = setting("CORELANE_GROUP_KILLS", 4);
     crowd::run(async {
-        let mut broker = Broker::start_with_arguments(settings());
+        let mut broker = Broker::start_with(&SETTINGS);
         let place = Rc::new(Cell::new(broker.address()));
         let id = broker.client().create("t", PARTITIONS, &[]);
         let topic = Topic {

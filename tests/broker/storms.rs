@@ -92,7 +92,11 @@ impl Storm {
             Ok(other) => (None, other.parse().expect("an address")),
             Err(_) => {
                 let arguments = size.arguments();
-                let broker = crowd::aside(|| Broker::start_with_arguments(arguments)).await;
+                let start = move || {
+                    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                    Broker::start_in(None, &words)
+                };
+                let broker = crowd::aside(start).await;
                 let address = broker.address();
                 (Some(broker), address)
             }

@@ -21,8 +21,6 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
-    /// Broker configs, as `name=value`.
-    configs: Vec<String>,
     /// The first data directory, if it is elsewhere.
     data: Option<PathBuf>,
     /// More arguments for `serve`.
@@ -138,58 +136,36 @@ impl Broker {
 
     /// As [`Broker::start`], with these configs of the broker.
     pub fn start_with(configs: &[(&str, &str)]) -> Broker {
-        Broker::started(None, configs, Vec::new())
+        let set = |(name, value): &(&str, &str)| ["--set".to_owned(), format!("{name}={value}")];
+        Broker::started(None, None, configs.iter().flat_map(set).collect())
     }
 
     /// As [`Broker::start`], with a limit of open descriptors that it cannot raise.
     pub fn start_within(descriptors_max: Option<u32>) -> Broker {
-        Broker::started(descriptors_max, &[], Vec::new())
+        Broker::started(None, descriptors_max, Vec::new())
     }
 
-    /// As [`Broker::start`], with more words on its command line.
-    pub fn start_with_arguments(arguments: Vec<String>) -> Broker {
-        Broker::started(None, &[], arguments)
+    /// A broker with its first data directory elsewhere (by default in a directory of its own) and
+    /// more arguments for `serve`, ready.
+    pub fn start_in(data: Option<PathBuf>, arguments: &[&str]) -> Broker {
+        let arguments = arguments.iter().map(|&one| one.to_owned()).collect();
+        Broker::started(data, None, arguments)
     }
 
     fn started(
+        data: Option<PathBuf>,
         descriptors_max: Option<u32>,
-        configs: &[(&str, &str)],
         arguments: Vec<String>,
     ) -> Broker {
         let mut broker = Broker {
             directory: directory(),
             running: None,
             descriptors_max,
-            configs: configs
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-            arguments,
-            data: None,
-        };
-        broker.run();
-        broker
-    }
-
-    /// A broker with its first data directory elsewhere (by default in a directory of its own) and
-    /// more arguments, ready.
-    pub fn start_in(data: Option<PathBuf>, arguments: &[&str]) -> Broker {
-        let mut broker = Broker {
-            directory: directory(),
-            running: None,
-            descriptors_max: None,
             data,
-            configs: Vec::new(),
-            arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
+            arguments,
         };
         broker.run();
         broker
-    }
-
-    #[allow(dead_code)]
-    /// Other arguments, from the next start on.
-    pub fn set_arguments(&mut self, arguments: &[&str]) {
-        self.arguments = arguments.iter().map(|&one| one.to_owned()).collect();
     }
 
     /// Starts it (again) in its directory and waits until it is ready.
@@ -231,9 +207,6 @@ impl Broker {
 
     fn command(&self) -> Command {
         let mut plain = command(&self.data(), "127.0.0.1:0");
-        for config in &self.configs {
-            plain.args(["--set", config]);
-        }
         plain.args(&self.arguments);
         let Some(limit) = self.descriptors_max else {
             return plain;
