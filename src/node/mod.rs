@@ -38,6 +38,8 @@ const MESH_CAPACITY: usize = 4096;
 const BLOCKING_THREADS_MAX: usize = 8;
 /// How long closing may take before the node gives up on it.
 const STOP_MAX: Duration = Duration::from_secs(60);
+/// A second signal within this time is taken for the first one's echo.
+const SIGNAL_ECHO: Duration = Duration::from_secs(1);
 /// How often the cores are asked how far they are, before they are ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often that goes into the log.
@@ -75,9 +77,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let started = Instant::now();
     let (status, statuses) = mpsc::channel();
     let signals = rt::Signals::take().map_err(failed)?;
-    limits::check_ring().map_err(failed)?;
+    // The limits first: a ring that lacks one of them says less about why.
     limits::raise_locked_memory().map_err(failed)?;
-    let descriptors = limits::raise_descriptors();
+    let descriptors = limits::raise_descriptors().map_err(failed)?;
+    limits::check_ring().map_err(failed)?;
     let told = status.clone();
     signals
         .forward(move |_| told.send(Status::Signal).is_ok())
@@ -306,16 +309,18 @@ impl Life {
         }
     }
 
-    /// Has every core close what it owns. A second signal ends the wait.
+    /// Has every core close what it owns. A second signal ends the wait, unless it comes so soon that
+    /// it is the first one's echo: timeout(1) and some shells signal the process, then its group.
     fn stop(&self) -> Result<(), Failure> {
         self.tell_all(|| Mail::Run(Box::new(|host| host.stop())));
-        let deadline = Instant::now() + STOP_MAX;
+        let began = Instant::now();
+        let deadline = began + STOP_MAX;
         let mut stopped = 0;
         while stopped < self.cores {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.statuses.recv_timeout(left) {
                 Ok(Status::Stopped(_)) => stopped += 1,
-                Ok(Status::Signal) => {
+                Ok(Status::Signal) if began.elapsed() >= SIGNAL_ECHO => {
                     return Err(failed(
                         "stopped by a second signal; the next start recovers",
                     ));

@@ -11,6 +11,10 @@ use super::ring;
 /// What glommio's rings need on each core, in bytes of locked memory.
 pub const MEMLOCK_MIN: u64 = 512 << 10;
 
+/// Open descriptors without which a broker with few connections could not do its work: rings, queues,
+/// listeners, and a handful of files on each core.
+pub const DESCRIPTORS_MIN: u64 = 128;
+
 /// Why the broker cannot start here. Displayed as one line that says what to do.
 #[derive(Debug)]
 pub enum StartRefusal {
@@ -25,6 +29,11 @@ pub enum StartRefusal {
     /// The hard limit of locked memory is too small.
     LockedMemory {
         /// The hard limit, bytes.
+        limit: u64,
+    },
+    /// The hard limit of open descriptors is too small.
+    Descriptors {
+        /// The hard limit.
         limit: u64,
     },
     /// Another process holds the data directory.
@@ -66,6 +75,12 @@ impl fmt::Display for StartRefusal {
                  it with `ulimit -l unlimited`, LimitMEMLOCK=infinity (systemd) or --ulimit \
                  memlock=-1 (docker)",
             ),
+            StartRefusal::Descriptors { limit } => write!(
+                f,
+                "at most {limit} descriptors can be open and {DESCRIPTORS_MIN} are needed, with one \
+                 more for each connection and each open segment: raise the limit with `ulimit -n \
+                 65536`, LimitNOFILE=65536 (systemd) or --ulimit nofile=65536 (docker)",
+            ),
             StartRefusal::DirectoryLocked { directory, holder } => write!(
                 f,
                 "data directory {} is in use by process {holder}: stop that one, or choose \
@@ -95,6 +110,10 @@ fn refusal_of_ring(error: io::Error) -> StartRefusal {
         Some(libc::EINVAL) => StartRefusal::KernelTooOld,
         Some(libc::EPERM | libc::EACCES) => StartRefusal::RingForbidden,
         Some(libc::ENOSYS) => StartRefusal::RingMissing,
+        // What a privileged process in a container meets in place of the check of the limit.
+        Some(libc::ENOMEM) => StartRefusal::LockedMemory {
+            limit: limit_of(libc::RLIMIT_MEMLOCK).rlim_cur,
+        },
         _ => StartRefusal::Ring(error),
     }
 }
@@ -111,20 +130,29 @@ pub fn raise_locked_memory() -> Result<u64, StartRefusal> {
     Ok(limit)
 }
 
-/// Raises the limit of open descriptors to its hard limit; returns the limit now in force.
-pub fn raise_descriptors() -> u64 {
-    raise(libc::RLIMIT_NOFILE)
+/// Raises the limit of open descriptors to its hard limit; refuses if that is too small for a broker.
+/// Returns the limit now in force.
+pub fn raise_descriptors() -> Result<u64, StartRefusal> {
+    let limit = raise(libc::RLIMIT_NOFILE);
+    if limit < DESCRIPTORS_MIN {
+        return Err(StartRefusal::Descriptors { limit });
+    }
+    Ok(limit)
 }
 
-fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+/// The limit in force; zeros where it cannot be read.
+fn limit_of(resource: libc::__rlimit_resource_t) -> libc::rlimit {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `limit` is a valid place for the result.
-    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
-        return 0;
-    }
+    unsafe { libc::getrlimit(resource, &mut limit) };
+    limit
+}
+
+fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = limit_of(resource);
     let before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: `limit` is initialised.
@@ -283,17 +311,24 @@ mod tests {
         assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"));
         assert!(text(libc::EINVAL).contains("6.1"));
         assert!(text(libc::ENOSYS).contains("seccomp"));
+        assert!(text(libc::ENOMEM).contains("ulimit -l"));
         assert!(
-            [libc::EPERM, libc::EINVAL, libc::ENOSYS, libc::EMFILE]
-                .iter()
-                .all(|errno| !text(*errno).contains('\n'))
+            [
+                libc::EPERM,
+                libc::EINVAL,
+                libc::ENOSYS,
+                libc::ENOMEM,
+                libc::EMFILE
+            ]
+            .iter()
+            .all(|errno| !text(*errno).contains('\n'))
         );
     }
 
     #[test]
     fn limits_of_this_machine_can_be_read_and_random_bytes_differ() {
         check_ring().expect("a ring");
-        assert!(raise_descriptors() > 0);
+        assert!(raise_descriptors().expect("descriptors") >= DESCRIPTORS_MIN);
         raise_locked_memory().expect("locked memory");
         assert!(!cpus().is_empty());
         assert_ne!(random::<16>(), random::<16>());

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::client::batch;
-use crate::support::{self, Broker, directory, refused};
+use crate::support::{self, Broker, directory, refused, refused_within};
 
 fn check_refusal(refusal: &support::Refused, says: &str) {
     assert_eq!(refusal.status.code(), Some(2), "{}", refusal.stderr);
@@ -24,6 +24,22 @@ fn a_port_that_is_taken_is_said_in_one_line() {
     let data = directory();
     let refusal = refused(&data.path().join("data"), &address);
     check_refusal(&refusal, &address);
+}
+
+#[test]
+fn too_few_descriptors_are_said_with_the_remedy() {
+    let data = directory();
+    let refusal = refused_within(&data.path().join("data"), 100);
+    check_refusal(&refusal, "ulimit -n");
+}
+
+#[test]
+fn a_signal_and_its_echo_are_one_clean_stop() {
+    let mut broker = Broker::start();
+    let mut client = broker.client();
+    client.create("t", 1, &[]);
+    let status = broker.stop_twice();
+    assert!(status.success(), "{status}: {}", broker.log_text());
 }
 
 #[test]

@@ -67,6 +67,17 @@ pub fn command(data: &Path, listen: &str) -> Command {
     piped(command)
 }
 
+/// The same command with a limit of open descriptors that it cannot raise.
+fn limited(plain: &Command, descriptors_max: u32) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("ulimit -n {descriptors_max} && exec \"$@\"");
+    limited
+        .args(["-c", &script, "sh"])
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    piped(limited)
+}
+
 fn piped(mut command: Command) -> Command {
     command
         .stdin(Stdio::null())
@@ -77,7 +88,17 @@ fn piped(mut command: Command) -> Command {
 
 /// Runs a start that is expected to fail, to its end.
 pub fn refused(data: &Path, listen: &str) -> Refused {
-    let mut child = command(data, listen).spawn().expect("the broker's binary");
+    refused_by(command(data, listen))
+}
+
+/// As [`refused`], with a limit of open descriptors.
+#[allow(dead_code)]
+pub fn refused_within(data: &Path, descriptors_max: u32) -> Refused {
+    refused_by(limited(&command(data, "127.0.0.1:0"), descriptors_max))
+}
+
+fn refused_by(mut command: Command) -> Refused {
+    let mut child = command.spawn().expect("the broker's binary");
     let status = wait_for_exit(&mut child);
     let mut stderr = String::new();
     let _ = child
@@ -208,15 +229,10 @@ impl Broker {
     fn command(&self) -> Command {
         let mut plain = command(&self.data(), "127.0.0.1:0");
         plain.args(&self.arguments);
-        let Some(limit) = self.descriptors_max else {
-            return plain;
-        };
-        let mut limited = Command::new("sh");
-        limited
-            .args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
-            .arg(plain.get_program())
-            .args(plain.get_args());
-        piped(limited)
+        match self.descriptors_max {
+            Some(limit) => limited(&plain, limit),
+            None => plain,
+        }
     }
 
     fn running(&self) -> &Running {
@@ -273,6 +289,14 @@ impl Broker {
         let mut running = self.running.take().expect("a running broker");
         send_signal(running.child.id(), signal);
         wait_for_exit(&mut running.child)
+    }
+
+    /// Stops it as timeout(1) does, which signals the process and at once its group.
+    #[allow(dead_code)]
+    pub fn stop_twice(&mut self) -> ExitStatus {
+        let id = self.running.as_ref().expect("a running broker").child.id();
+        send_signal(id, "TERM");
+        self.stop_with("TERM")
     }
 
     /// Stops it as a service manager would; it must say that all went well.

@@ -57,9 +57,11 @@ pub(super) fn look() -> Vec<Found> {
         ),
         found(
             "limit.descriptors",
-            descriptors >= DESCRIPTORS_MIN,
+            descriptors
+                .as_ref()
+                .is_ok_and(|limit| *limit >= DESCRIPTORS_MIN),
             (
-                descriptors.to_string(),
+                descriptors.map_or_else(|_| "too few".to_owned(), |limit| limit.to_string()),
                 format!("{DESCRIPTORS_MIN} or more"),
             ),
             "Each connection and each open segment takes a descriptor; when there are no more, new \
