@@ -17,7 +17,9 @@ use super::socket::{Came, Socket};
 use super::tally::Tally;
 use crate::rt::clock;
 
-/// `epoll` waits in milliseconds: what is due sooner than this is waited for awake.
+/// `epoll` waits in milliseconds: what is due sooner than this is waited for awake. Awake, but not
+/// jealously: the kernel's threads that finish the broker's writes may sit on this CPU, and one that
+/// is never left holds each of them up until the next tick (4 ms).
 const AWAKE: u64 = 1_100_000;
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -119,6 +121,9 @@ impl Worker {
         let mut settled_at = 0;
         while self.left > 0 {
             let wait = self.wait();
+            if wait.is_zero() && self.readable.is_empty() {
+                std::thread::yield_now();
+            }
             self.poll
                 .poll(&mut events, Some(wait))
                 .or_else(|error| match error.kind() {
