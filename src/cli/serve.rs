@@ -57,8 +57,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N|LIST")]
     cores: Option<String>,
 
-    /// Use so much memory for buffers, caches and indexes, such as 512MiB or 2G [default: a quarter
-    /// of the machine's, at most 2 GiB and at least 16 MiB a core]
+    /// Use so much memory for requests, batches and writes under way, such as 512MiB or 2G; the page
+    /// cache is the kernel's, beside it [default: a quarter of the machine's, at most 128 MiB and at
+    /// least 16 MiB a core]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 

@@ -27,8 +27,12 @@ pub const ADMIN_DEFAULT: &str = "127.0.0.1:9644";
 pub const DATA_DIRECTORY_DEFAULT: &str = "./corelane-data";
 /// The least memory a core may be given, in bytes.
 pub const MEMORY_PER_CORE_MIN: u64 = 16 << 20;
-/// The most memory a core is given if nothing is said, in bytes.
-pub const MEMORY_PER_CORE_DEFAULT_MAX: u64 = 2 << 30;
+/// The most memory a core is given if nothing is said, in bytes: half of it holds batches for readers
+/// of the tail, three eighths requests, an eighth writes and reads under way. More gained nothing in
+/// `corelane bench compare` (rows produce, consume, end-to-end-10000, tail: 96 MiB was slower at
+/// consume by a third; 128 MiB, 256 MiB and 1 GiB were within their spread), and what readers far
+/// behind want is the page cache's to keep.
+pub const MEMORY_PER_CORE_DEFAULT_MAX: u64 = 128 << 20;
 
 /// Everything a node is started with, checked.
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ fn nothing_said_is_a_broker_for_this_machine_alone() {
         Some("127.0.0.1:9644")
     );
     assert_eq!(options.cpus, [0, 1, 2, 3, 6]);
-    assert_eq!(options.memory_bytes, 2 << 30);
+    assert_eq!(options.memory_bytes, 5 * (128 << 20));
     assert_eq!(options.advertise, None);
     assert!(options.hand_over && options.configs.is_empty() && warnings.is_empty());
 }

@@ -191,9 +191,7 @@ fn corelane(
     };
     let mut command = Command::new(&wrapper[0]);
     command.args(&wrapper[1..]).arg(program);
-    command.args([
-        "serve", "--admin", "off", "--memory", "1GiB", "--cores", &cores,
-    ]);
+    command.args(["serve", "--admin", "off", "--cores", &cores]);
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.arg("--data-dir").arg(directory.join("data"));
     Ok(command)

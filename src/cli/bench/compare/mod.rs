@@ -338,7 +338,7 @@ impl Comparison<'_> {
             fact("file system", file_system.unwrap_or_default()),
             fact(
                 "corelane",
-                format!("{}, --memory 1GiB", env!("CARGO_PKG_VERSION")),
+                format!("{}, as it is", env!("CARGO_PKG_VERSION")),
             ),
             fact(
                 "Kafka",
