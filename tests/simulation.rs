@@ -49,6 +49,14 @@ fn seed_230_an_index_is_not_loaded_while_its_segment_changes_its_name() {
     }
 }
 
+/// A file that had grown no further than needed on a full disk lost its next growth with the power: the
+/// torn batch that reached past its end was taken for damage.
+#[test]
+fn seed_151_a_write_that_lost_the_growth_of_its_file_is_torn() {
+    let report = run(151, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 14, 159] {

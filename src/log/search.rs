@@ -52,7 +52,7 @@ impl Search {
             (Some(_), None) => 0,
             (None, _) => HEADER_BYTES,
         };
-        let past_end = bad_at + wanted as u64 > size && size.is_multiple_of(STEP_MIN);
+        let past_end = bad_at + wanted as u64 > size && grows_from(size, bad_at);
         let length = believed.as_ref().map_or(HEADER_BYTES, BatchHeader::size);
         Search {
             seen: Evidence {
@@ -194,6 +194,14 @@ impl Search {
         }
         self.sectors_to = self.sectors_to.max(end);
     }
+}
+
+/// True for a length that a file may have had before it grew for a batch at `bad_at`: a multiple of
+/// the smallest step, or just enough for an earlier write, as a file grows on a full disk. That write
+/// ended less than a trailer and a block before the file's end, and the bad batch begins behind it.
+fn grows_from(size: u64, bad_at: u64) -> bool {
+    let just_enough = size - bad_at < (trailer::BYTES + BLOCK) as u64;
+    size.is_multiple_of(STEP_MIN) || (size.is_multiple_of(BLOCK as u64) && just_enough)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -529,8 +529,9 @@ impl Log {
     }
 
     fn allocate(&mut self, index: usize, needed: u64, out: &mut Vec<DiskOp>) {
+        // Whole steps: recovery knows by its length whether a file may have been about to grow.
         let limit =
-            u64::from(self.options.segment_bytes).next_multiple_of(BLOCK as u64) + BLOCK as u64;
+            (u64::from(self.options.segment_bytes) + BLOCK as u64).next_multiple_of(STEP_MIN);
         if self.segments[index].allocating {
             return;
         }

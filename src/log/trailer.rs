@@ -29,8 +29,10 @@
 //! 3. `p`'s block still has the trailer that ends at `p`: the next write never finished. Cut.
 //! 4. A batch that verifies begins further behind `p` than one write can reach: damage.
 //! 5. A sector of the bad batch was never written: torn, cut. None: damage, even at the very end.
-//!    What lies past the end of a file was never written either, if the file is as long as growing
-//!    leaves it and no trailer says that a write ended behind `p`: the growth was for that write.
+//!    What lies past the end of a file was never written either, if the file's length is one that
+//!    growing leaves and no trailer says that a write ended behind `p`: the growth was for that
+//!    write, and was lost. Growing leaves multiples of the smallest step; or, on a full disk, the
+//!    end of an earlier write, which is at most a block and a trailer behind `p`.
 //!
 //! What is *not* told apart: zeroed sectors inside the last write, if it was complete but its bytes
 //! were not covered by a checkpoint yet. There the log is cut as if the write had been torn.

@@ -1,5 +1,6 @@
 //! Damage to acknowledged bytes is never served and never cut.
 
+use super::disk::Trouble;
 use super::*;
 use crate::base::Prng;
 use crate::log::Fault;
@@ -121,6 +122,55 @@ fn a_torn_last_write_is_cut_at_the_last_whole_batch() {
         end,
         "cut exactly"
     );
+}
+
+/// On a full disk a file grows no further than needed. What it grew by once there was space again
+/// went with the power, and with it all but the beginning of a batch.
+#[test]
+fn a_write_whose_file_lost_its_growth_is_torn_also_where_the_disk_was_full_before() {
+    for flush_messages in [1, 100] {
+        let mut world = World::new(
+            1,
+            Options {
+                flush_messages,
+                ..Options::default()
+            },
+        );
+        world.disk.trouble = Trouble::Short;
+        world.append_all(&batch(1, 2000, 0, 0));
+        let file = &world.disk.files[&segment()];
+        assert_eq!(file.now.len(), 4096, "no further than needed");
+        let end = end_of_data(&world);
+        world.disk.trouble = Trouble::None;
+        world.log.set_short(false);
+        world.append_all(&batch(1, 9000, 0, 1));
+        let file = world.disk.files.get_mut(&segment()).expect("a segment");
+        assert!(file.now.len() > 9000);
+        file.now.truncate(4096);
+        world.reopen();
+        let (_, _, cut) = world.ready();
+        assert_eq!(cut, 4096 - end);
+        assert_eq!(world.log.end_offset(), Offset(1));
+    }
+}
+
+#[test]
+fn a_file_that_ends_where_growing_never_left_it_is_not_taken_for_a_torn_write() {
+    for beyond in [4096 + 77, 2 * 4096, 3 * 4096] {
+        let mut world = World::new(1, Options::default());
+        world.append_all(&batch(1, 700, 0, 0));
+        let end = end_of_data(&world) as usize;
+        world.append_all(&batch(1, 20_000, 0, 1));
+        let file = world.disk.files.get_mut(&segment()).expect("a segment");
+        file.now.truncate(beyond);
+        world.reopen();
+        let position = match world.log.fault() {
+            Some(Fault::Corrupt { position, .. }) => *position as usize,
+            other => panic!("cut to {beyond} bytes: {other:?}"),
+        };
+        assert_eq!(position, end);
+        assert_eq!(world.disk.files[&segment()].now.len(), beyond, "kept");
+    }
 }
 
 #[test]
