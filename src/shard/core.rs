@@ -20,7 +20,7 @@ use super::lifecycle::Lifecycle;
 use super::message::{
     Effects, Event, PartitionDescription, PeerMessage, Progress, Reply, Request, Ticket,
 };
-use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata};
+use super::metadata::{BOOT_OWNER, METADATA_OWNER, Metadata, SNAPSHOT_OWNER};
 use super::producer_ids::ProducerIds;
 use super::reads::Jobs;
 use super::records_deletion::Deletions;
@@ -313,6 +313,10 @@ impl Core {
         }
         if done.id.owner == METADATA_OWNER {
             self.metadata_disk(now, done, effects);
+            return;
+        }
+        if done.id.owner == SNAPSHOT_OWNER {
+            self.snapshot_disk(now, done, effects);
             return;
         }
         if done.id.owner == VOLUME_OWNER {

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{BrokerId, CoreId, FaultKind, FilePath, Mono, Now, Pool, Prng, TopicId, Wall};
+use crate::base::{
+    BrokerId, CoreId, DiskOp, FaultKind, FilePath, Mono, Now, Pool, Prng, TopicId, Wall,
+};
 use crate::cluster::Image;
 use crate::cluster::configs::StaticConfigs;
 use crate::cluster::records::{Endpoint, RegisterBroker};
 use crate::log::{Fault, Slice};
-use crate::shard::{Core, Effects, Event, Reply, Setup, Ticket};
+use crate::shard::{Core, Effects, Event, METADATA_DIRECTORY, Reply, Setup, Ticket};
 
 use super::files::Inode;
 use super::invariants::DISK_OPERATIONS_MAX;
@@ -92,6 +94,10 @@ impl World {
             ("producer.id.expiration.check.interval.ms", often),
             // Often, so that the cleaner gets its turn in a short run.
             ("log.cleaner.backoff.ms", 1 + self.plan.seed % 8),
+            (
+                "metadata.log.max.record.bytes.between.snapshots",
+                self.plan.metadata_snapshot_bytes,
+            ),
         ];
         let expiration = self.plan.producer_expiration_ms;
         configs.extend(expiration.map(|ms| ("producer.id.expiration.ms", ms)));
@@ -194,6 +200,7 @@ impl World {
     fn carry_out(&mut self, index: usize, effects: Effects) -> Result<(), String> {
         let from = CoreId(index as u16);
         for op in effects.disk {
+            self.report.snapshots += u64::from(is_snapshot(&op));
             let number = self.disk.submit(from, op)?;
             let after = self.disk_ns();
             self.later(after, Happening::Disk(number));
@@ -292,6 +299,12 @@ impl World {
         let answer = Box::new(Answer { reply, files });
         self.mail(from, ticket.core, Happening::Answer(ticket.number, answer));
     }
+}
+
+/// A snapshot of the metadata is about to be written.
+fn is_snapshot(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::ReplaceFile { file, .. }
+        if file.path.starts_with(METADATA_DIRECTORY) && file.name().ends_with(".checkpoint"))
 }
 
 fn cold_files(reply: &Reply) -> Vec<FilePath> {

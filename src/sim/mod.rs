@@ -72,6 +72,8 @@ pub struct Report {
     pub config_changes: u64,
     /// Rounds of compaction that came to their end.
     pub compactions: u64,
+    /// Snapshots of the metadata that were begun.
+    pub snapshots: u64,
     /// A hash over every event: the same seed gives the same.
     pub hash: u64,
 }
@@ -82,7 +84,7 @@ impl fmt::Display for Report {
             f,
             "seed {}: {} events, {} power cuts, {} kills, {} clean stops, {} disk errors, \
              {} records acked, {} read, {} lost by relaxed topics, {} starts moved by retention, \
-             {} config changes, {} compactions, hash {:016x}",
+             {} config changes, {} compactions, {} snapshots, hash {:016x}",
             self.seed,
             self.events,
             self.power_cuts,
@@ -95,6 +97,7 @@ impl fmt::Display for Report {
             self.retained,
             self.config_changes,
             self.compactions,
+            self.snapshots,
             self.hash
         )
     }

@@ -58,6 +58,8 @@ pub struct Plan {
     /// Now and then a file that is derived from others (a checkpoint, an index) is garbled, cut or
     /// gone after a crash.
     pub derived_damage: bool,
+    /// After how many bytes of metadata records a snapshot is taken.
+    pub metadata_snapshot_bytes: u64,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -100,6 +102,8 @@ impl Plan {
             producer_expiration_ms: prng.one_in(3).then(|| 10 + prng.below(500)),
             strict: prng.one_in(3),
             derived_damage: prng.one_in(3),
+            // Often in most seeds, never in some.
+            metadata_snapshot_bytes: [400, 2000, 8000, 20 << 20][prng.below(4) as usize],
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }

@@ -97,7 +97,7 @@ pub(super) static TABLE: &[Definition] = &[
     unset("controller.listener.names", Kind::String, ANY, "The listeners of the controller.").inert(),
     string("sasl.mechanism.controller.protocol", "GSSAPI", ANY, "The SASL mechanism among controllers.").inert(),
     unset("metadata.log.dir", Kind::String, ANY, "The directory of the metadata log.").inert(),
-    long("metadata.log.max.record.bytes.between.snapshots", "20971520", FROM_1, "Bytes of metadata between two snapshots.").inert(),
+    long("metadata.log.max.record.bytes.between.snapshots", "20971520", FROM_1, "Bytes of metadata records between two snapshots; the log's segments are a quarter of it."),
     long("metadata.log.max.snapshot.interval.ms", "3600000", FROM_0, "The longest time between two snapshots, in milliseconds.").inert(),
     int("metadata.log.segment.bytes", "1073741824", Rule::AtLeast(8_388_608), "segment.bytes of the metadata log.").inert(),
     long("metadata.log.segment.ms", "604800000", ANY, "segment.ms of the metadata log.").inert(),

@@ -119,6 +119,8 @@ pub struct BrokerSettings {
     pub producer_id_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_id_expiration_check_interval_ms: i64,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_snapshot_bytes: u64,
     /// Compaction.
     pub cleaner: CleanerSettings,
     /// Groups and their offsets.
@@ -310,6 +312,9 @@ impl Layers<'_> {
             producer_id_expiration_ms: get.long("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: get
                 .long("producer.id.expiration.check.interval.ms"),
+            metadata_snapshot_bytes: get
+                .long("metadata.log.max.record.bytes.between.snapshots")
+                .max(1) as u64,
             cleaner: CleanerSettings {
                 enabled: get.boolean("log.cleaner.enable"),
                 dedupe_bytes: get.long("log.cleaner.dedupe.buffer.size").max(0) as usize,

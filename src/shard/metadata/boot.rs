@@ -1,10 +1,11 @@
 //! The start of the metadata on core 0: its log is replayed, the directories on the disks are held
 //! against it, and the first image goes out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::{
-    CoreId, DirectoryEntry, DiskDone, DiskOp, DiskOutput, FilePath, Now, Offset, OpId,
+    CoreId, DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FilePath, Now, Offset, OpId,
 };
 use crate::cluster::Record;
 use crate::log::{Read, Slice};
@@ -13,7 +14,7 @@ use crate::shard::core::Core;
 use crate::shard::lifecycle::parse_directory_name;
 use crate::shard::message::{Effects, PeerMessage};
 
-use super::{Asker, BOOT_OWNER, METADATA_DIRECTORY, Metadata, Stage};
+use super::{Asker, BOOT_OWNER, METADATA_DIRECTORY, Metadata, Stage, snapshot};
 
 /// How many bytes of the metadata log are replayed at a time.
 const REPLAY_BYTES: usize = 1 << 20;
@@ -23,6 +24,97 @@ const DELETED_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 
 impl Metadata {
+    /// The log is open: what lies before it is in a snapshot, if there is one.
+    pub(super) fn look_for_snapshots(&mut self, disk: &mut Vec<DiskOp>) {
+        self.stage = Stage::Listing;
+        disk.push(DiskOp::List {
+            id: self.boot_id(),
+            directory: FilePath::new(0, METADATA_DIRECTORY),
+        });
+    }
+
+    fn boot_id(&self) -> OpId {
+        OpId {
+            owner: BOOT_OWNER,
+            sequence: u32::from(self.disks),
+        }
+    }
+
+    /// A step of the snapshot's loading is done; true when the log can be replayed. An error is
+    /// metadata that is not all there.
+    fn load_snapshot(
+        &mut self,
+        result: Result<DiskOutput, DiskFault>,
+        disk: &mut Vec<DiskOp>,
+    ) -> Result<bool, String> {
+        let mut candidates = match std::mem::replace(&mut self.stage, Stage::Failed) {
+            Stage::Loading(candidates) => candidates,
+            _ => {
+                let entries = match result {
+                    Ok(DiskOutput::Entries(entries)) => entries,
+                    Ok(_) => Vec::new(),
+                    Err(fault) => return Err(fault.to_string()),
+                };
+                let found = self.snapshots.found(&entries);
+                return self.read_snapshot(found.into(), None, disk);
+            }
+        };
+        let Some((end, file)) = candidates.pop_front() else {
+            return Err("a snapshot that nobody asked for".to_owned());
+        };
+        let decoded = match result {
+            Ok(DiskOutput::Contents(contents)) => {
+                snapshot::decode(&contents, end).map(|image| (image, contents.len()))
+            }
+            Ok(_) => Err("it cannot be read".to_owned()),
+            Err(fault) => Err(fault.to_string()),
+        };
+        match decoded {
+            Ok((image, size)) => {
+                if end > self.log.end_offset() {
+                    let log_end = self.log.end_offset();
+                    return Err(format!(
+                        "{file} ends at offset {end}, but the log at {log_end} already"
+                    ));
+                }
+                self.image = image;
+                let others = candidates.into_iter().map(|(_, file)| file);
+                self.snapshots.chosen(Some(file), size, others);
+                self.stage = Stage::Replaying(end.max(self.log.start_offset()));
+                Ok(true)
+            }
+            // An older one will do, or none, as long as the log has what follows it.
+            Err(why) => self.read_snapshot(candidates, Some(format!("{file}: {why}")), disk),
+        }
+    }
+
+    fn read_snapshot(
+        &mut self,
+        candidates: VecDeque<(Offset, FilePath)>,
+        why: Option<String>,
+        disk: &mut Vec<DiskOp>,
+    ) -> Result<bool, String> {
+        let start = self.log.start_offset();
+        match candidates.front() {
+            Some((end, file)) if *end >= start => {
+                disk.push(DiskOp::ReadFile {
+                    id: self.boot_id(),
+                    file: file.clone(),
+                    limit: snapshot::BYTES_MAX,
+                });
+                self.stage = Stage::Loading(candidates);
+                Ok(false)
+            }
+            _ if start == Offset(0) => {
+                self.stage = Stage::Replaying(start);
+                Ok(true)
+            }
+            _ => Err(why.unwrap_or_else(|| {
+                format!("the log begins at offset {start}, and no snapshot tells what was before")
+            })),
+        }
+    }
+
     /// Applies what the log holds, from where the last call stopped; false while the disk is busy
     /// for it. An error is a log that cannot be believed.
     fn replay(&mut self, disk: &mut Vec<DiskOp>) -> Result<bool, String> {
@@ -77,6 +169,7 @@ impl Metadata {
                 self.apply(record.offset, &decoded)?;
             }
             next = batch.header.last_offset().plus(1);
+            self.snapshots.count(batch.bytes.len());
             self.scratch = scratch;
         }
         Ok(next)
@@ -100,10 +193,7 @@ impl Metadata {
     /// removed, strays renamed. Returns how many operations that takes.
     fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
         let mut operations = 0;
-        let id = OpId {
-            owner: BOOT_OWNER,
-            sequence: u32::from(self.disks),
-        };
+        let id = self.boot_id();
         for entry in entries.iter().filter(|entry| entry.is_directory) {
             let path = FilePath::new(disk, &entry.name);
             if entry.name == METADATA_DIRECTORY || entry.name.ends_with(STRAY_SUFFIX) {
@@ -174,6 +264,17 @@ impl Core {
         let Some(metadata) = &mut self.metadata else {
             return;
         };
+        if matches!(metadata.stage, Stage::Listing | Stage::Loading(_)) {
+            match metadata.load_snapshot(done.result, &mut effects.disk) {
+                Ok(true) => self.replay_metadata(effects),
+                Ok(false) => {}
+                Err(why) => {
+                    metadata.stage = Stage::Failed;
+                    effects.fatal = Some(format!("the metadata cannot be read: {why}"));
+                }
+            }
+            return;
+        }
         let Stage::SortingOut(outstanding) = metadata.stage else {
             return;
         };
@@ -207,6 +308,10 @@ impl Core {
         if metadata.closing {
             // Told to stop before it could serve: its log takes no records any more.
             return;
+        }
+        // What a crash kept the last snapshot from.
+        if let Some(end) = metadata.snapshots.end() {
+            metadata.begin_log_at(end, &mut effects.disk);
         }
         let decision = metadata.controller.start(registration, &metadata.image);
         if metadata.commit(now, Asker::Start, decision).is_err() {

@@ -8,6 +8,7 @@
 mod boot;
 #[cfg(test)]
 mod fuzz;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use crate::record::{BatchBuilder, Codec, Scratch};
 use super::core::{Core, Setup, Timer};
 use super::lifecycle::METADATA_TOPIC;
 use super::message::{Effects, PeerMessage, Reply, Ticket};
+
+pub(super) use snapshot::SNAPSHOT_OWNER;
+use snapshot::Snapshots;
 
 /// The owner of the metadata log's disk operations.
 pub(super) const METADATA_OWNER: u32 = u32::MAX;
@@ -64,6 +68,10 @@ struct Round {
 enum Stage {
     /// The log recovers.
     Opening,
+    /// The snapshots beside the log are looked for.
+    Listing,
+    /// The first of these is being read: where each ends, and its file.
+    Loading(VecDeque<(Offset, FilePath)>),
     /// Records from here on are still to be applied.
     Replaying(Offset),
     /// So many disk operations of the boot are outstanding.
@@ -91,6 +99,7 @@ pub(super) struct Metadata {
     version: u64,
     rounds: BTreeMap<u64, Round>,
     log_events: Vec<log::Event>,
+    snapshots: Snapshots,
     closed: bool,
     closing: bool,
 }
@@ -98,9 +107,14 @@ pub(super) struct Metadata {
 impl Metadata {
     pub(super) fn open(setup: &Setup, effects: &mut Effects) -> Metadata {
         let directory = FilePath::new(0, METADATA_DIRECTORY);
+        let settings = setup.broker_settings(&Image::default());
+        let every_bytes = settings.metadata_snapshot_bytes;
         let options = log::Options {
             flush_messages: 1,
             segment_ms: i64::MAX,
+            // Whole segments go once a snapshot covers them: small ones, so that little stays.
+            segment_bytes: (every_bytes / 4).clamp(8 << 10, 1 << 30) as u32,
+            file_delete_delay_ms: 0,
             retention_ms: -1,
             from_reserve: true,
             ..log::Options::default()
@@ -133,6 +147,7 @@ impl Metadata {
             version: 0,
             rounds: BTreeMap::new(),
             log_events: Vec::new(),
+            snapshots: Snapshots::new(every_bytes),
             closed: false,
             closing: false,
         }
@@ -198,11 +213,10 @@ impl Core {
             };
             match event {
                 log::Event::Ready { .. } => {
-                    metadata.stage = Stage::Replaying(metadata.log.start_offset());
-                    self.replay_metadata(effects);
+                    metadata.look_for_snapshots(&mut effects.disk);
                 }
                 log::Event::Filled => self.replay_metadata(effects),
-                // The metadata log is never compacted: nobody begins a round.
+                // The metadata log is not compacted by key: nobody begins a round.
                 log::Event::CompactionDue => {}
                 log::Event::Committed => self.metadata_committed(now, effects),
                 log::Event::CheckpointWanted => {
@@ -272,9 +286,11 @@ impl Core {
         let Some(metadata) = &mut self.metadata else {
             return;
         };
+        metadata.snapshot_if_due(now, &mut effects.disk);
         while metadata.stage == Stage::Serving
             && metadata.version > 0
             && metadata.committing.is_none()
+            && !metadata.snapshot_is_due()
             && let Some((asker, request)) = metadata.queue.pop_front()
         {
             let decision = metadata.controller.handle(now, &request, &metadata.image);
@@ -296,6 +312,8 @@ impl Core {
             .committing
             .take_if(|commit| commit.last_offset < committed)
         else {
+            // The start's own records, perhaps, which a snapshot may have waited for.
+            self.decide(now, effects);
             return;
         };
         let removed = metadata.apply_commit(&commit);
@@ -386,8 +404,10 @@ impl Metadata {
         for record in &records {
             batch.append(now.wall.0, None, Some(&record.encode()), &[]);
         }
-        match self.log.append(now, &batch.finish(), EPOCH) {
+        let batch = batch.finish();
+        match self.log.append(now, &batch, EPOCH) {
             Ok(appended) => {
+                self.snapshots.count(batch.len());
                 self.committing = Some(Commit {
                     asker,
                     reply,
