@@ -3,8 +3,10 @@
 //! Kafka's files are never written to. Full segments are hard links where that is possible (nobody
 //! writes into them any more, here or there); the last one of each partition is a copy, since
 //! corelane goes on in it. Gaps that compaction left are filled with batches without records, in a
-//! copy, as Kafka's own cleaner leaves them for producers: the chain of offsets shall hold.
+//! copy, as Kafka's own cleaner leaves them for producers: the chain of offsets shall hold. Records of
+//! transactions that were aborted, or are still open, are left out, in a copy, in the same way.
 
+mod aborted;
 mod kafka;
 
 use std::fs;
@@ -22,6 +24,7 @@ use crate::node;
 use crate::record::{BatchBuilder, Codec, stamp};
 use crate::rt::sync_directory;
 use crate::shard::METADATA_DIRECTORY;
+use aborted::Aborted;
 use kafka::{Found, Partition, Topic};
 
 const EXAMPLES: &str = "\
@@ -30,8 +33,9 @@ Examples:
   corelane serve --data-dir /nvme/corelane --set node.id=3
 
 Topics, their ids and configs, partitions, offsets, leader epochs and records are taken over; also
-committed offsets. Not taken over: transactions in progress, ACLs, quotas, users. The configs of
-topics are found only where the broker was a controller too. Run serve with Kafka's node.id.";
+committed offsets. Records of aborted transactions, and of those in progress, are left out; their
+offsets stay. Not taken over: ACLs, quotas, users. The configs of topics are found only where the
+broker was a controller too. Run serve with Kafka's node.id.";
 
 /// From where to where.
 #[derive(Args, Clone, Debug)]
@@ -59,6 +63,11 @@ struct Tally {
     partitions: usize,
     linked: usize,
     copied: usize,
+    /// Transactions that were aborted, and that were in progress; counted in each partition.
+    aborted: usize,
+    open: usize,
+    /// Batches whose records are left out for it.
+    emptied: usize,
 }
 
 /// Makes the data directory.
@@ -75,6 +84,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
             tally.partitions += 1;
             tally.linked += taken.linked;
             tally.copied += taken.copied;
+            tally.aborted += taken.aborted;
+            tally.open += taken.open;
+            tally.emptied += taken.emptied;
         }
     }
     write_metadata(&found, to).map_err(Failed::operation)?;
@@ -82,6 +94,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let cluster = (!found.cluster_id.is_empty()).then_some(found.cluster_id.as_str());
     node::make_directory_ours(to, BrokerId(found.node_id), cluster).map_err(Failed::operation)?;
     let mut out = std::io::stdout().lock();
+    if tally.emptied > 0 {
+        eprintln!(
+            "corelane: left out: the records of {} aborted transactions and of {} in progress \
+             (counted by partition, {} batches); their offsets stay",
+            tally.aborted, tally.open, tally.emptied
+        );
+    }
     for line in &found.left_out {
         eprintln!("corelane: left out: {line}");
     }
@@ -117,7 +136,12 @@ fn take_partition(
 ) -> Result<Tally, String> {
     let directory = to.join(format!("{name}-{}", partition.index));
     fs::create_dir(&directory).map_err(failed(&directory))?;
-    let mut tally = Tally::default();
+    let transactions = Aborted::find(&partition.segments)?;
+    let mut tally = Tally {
+        aborted: transactions.aborted,
+        open: transactions.open,
+        ..Tally::default()
+    };
     let mut epoch: Option<LeaderEpoch> = None;
     let mut segments = partition.segments.iter().peekable();
     while let Some((base, path)) = segments.next() {
@@ -132,7 +156,15 @@ fn take_partition(
             }
             filled.keep_offsets(next.unwrap_or(Offset(0)));
             epoch = filled.epoch;
-            write(&target, &filled.bytes)?;
+            let (bytes, emptied) = transactions.without(&filled.bytes)?;
+            write(&target, &bytes)?;
+            tally.emptied += emptied;
+            tally.copied += 1;
+        } else if transactions.touches(*base) {
+            let bytes = fs::read(path).map_err(failed(path))?;
+            let (bytes, emptied) = transactions.without(&bytes)?;
+            write(&target, &bytes)?;
+            tally.emptied += emptied;
             tally.copied += 1;
         } else if next.is_some() && !copy && fs::hard_link(path, &target).is_ok() {
             tally.linked += 1;
