@@ -348,6 +348,7 @@ impl Host {
             .turns
             .parked(now.parks - before.parks, Duration::from_nanos(parked));
         measurements.turns.spun(Duration::from_nanos(spun));
+        measurements.disk.look(rt::clock::mono());
         measurements.mesh.wakes += now.wakes_sent - before.wakes_sent;
     }
 
@@ -566,16 +567,21 @@ impl Host {
             _ => None,
         };
         let (host, start) = (self.clone(), rt::clock::mono());
-        self.measurements().disk.in_flight += 1;
-        self.0
-            .disk
-            .submit(op, move |done| host.disk_done(done, measured, start));
+        let number = self.measurements().disk.began(start);
+        self.0.disk.submit(op, move |done| {
+            host.disk_done(done, measured, (number, start))
+        });
     }
 
-    fn disk_done(&self, done: DiskDone, measured: Option<(DiskVerb, u64)>, start: Mono) {
+    fn disk_done(
+        &self,
+        done: DiskDone,
+        measured: Option<(DiskVerb, u64)>,
+        (number, start): (u64, Mono),
+    ) {
         {
             let mut measurements = self.measurements();
-            measurements.disk.in_flight -= 1;
+            measurements.disk.ended(number);
             if let Some((verb, bytes)) = measured {
                 match &done.result {
                     Ok(_) => {

@@ -1,6 +1,9 @@
 //! The disk, the cache, and the logs and partitions that live on a core.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::base::Mono;
 
 use super::Histogram;
 use super::sample::{Kind, Walk, family, text};
@@ -24,8 +27,11 @@ const DISK_VERBS: [&str; 4] = ["write", "durable_write", "sync", "read"];
 /// Disk work that came back to this core. How often a verb was done is the count of its histogram.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// Operations given to the ring and not back yet.
-    pub in_flight: u64,
+    /// Operations given to the ring and not back yet, and when each was given.
+    in_flight: BTreeMap<u64, Mono>,
+    begun: u64,
+    /// How long the oldest of them has been on its way, when that was looked at last.
+    oldest: Duration,
     verbs: [Verb; DISK_VERBS.len()],
 }
 
@@ -37,6 +43,24 @@ struct Verb {
 }
 
 impl Disk {
+    /// An operation is given to the ring; the number is for [`Disk::ended`].
+    pub fn began(&mut self, now: Mono) -> u64 {
+        self.begun += 1;
+        self.in_flight.insert(self.begun, now);
+        self.begun
+    }
+
+    /// The operation is back.
+    pub fn ended(&mut self, number: u64) {
+        self.in_flight.remove(&number);
+    }
+
+    /// Looks how long the oldest operation has been on its way: a disk that hangs says nothing.
+    pub fn look(&mut self, now: Mono) {
+        let oldest = self.in_flight.values().next();
+        self.oldest = oldest.map_or(Duration::ZERO, |since| now.since(*since));
+    }
+
     /// An operation over `bytes` bytes (0 for a sync) was done in `took`.
     #[inline]
     pub fn done(&mut self, verb: DiskVerb, bytes: u64, took: Duration) {
@@ -54,7 +78,12 @@ impl Disk {
         walk.gauge(
             "corelane_disk_operations_in_flight",
             "Disk operations not back yet.",
-            self.in_flight,
+            self.in_flight.len() as u64,
+        );
+        walk.duration(
+            "corelane_disk_oldest_operation_seconds",
+            "How long the oldest disk operation has been on its way.",
+            self.oldest,
         );
         for (name, verb) in DISK_VERBS.into_iter().zip(&self.verbs) {
             let label = text("operation", name);
