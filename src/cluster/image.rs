@@ -14,7 +14,7 @@ use crate::base::{
     BrokerId, CoreId, LeaderEpoch, Offset, PartitionIndex, Prng, ProducerId, TopicId,
 };
 
-use super::records::{NewPartition, PartitionChange, Record, RegisterBroker};
+use super::records::{NewPartition, PartitionChange, Record, RegisterBroker, UNASSIGNED_DIRECTORY};
 use super::shared_map::SharedMap;
 
 /// What a config belongs to. Numbers are Kafka's (`ConfigResource.Type`).
@@ -190,6 +190,8 @@ pub struct Image {
     brokers: Arc<BTreeMap<BrokerId, RegisterBroker>>,
     features: Arc<BTreeMap<String, i16>>,
     partition_count: usize,
+    /// How many partitions each data directory holds.
+    directories: Arc<BTreeMap<TopicId, usize>>,
     next_producer_id: ProducerId,
     applied: Option<Offset>,
 }
@@ -237,6 +239,26 @@ impl Image {
     /// How many partitions all topics have together.
     pub fn partition_count(&self) -> usize {
         self.partition_count
+    }
+
+    /// How many partitions the data directory with this id holds.
+    pub fn partitions_in(&self, directory: TopicId) -> usize {
+        self.directories.get(&directory).copied().unwrap_or(0)
+    }
+
+    fn count_directories(&mut self, partition: &Partition, there: bool) {
+        let counts = Arc::make_mut(&mut self.directories);
+        for directory in &partition.directories {
+            let count = counts.entry(*directory).or_default();
+            *count = if there {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+            if *count == 0 {
+                counts.remove(directory);
+            }
+        }
     }
 
     /// An existing topic that `name` cannot be told from where `.` and `_` are the same
@@ -370,6 +392,9 @@ impl Image {
         self.configs
             .remove(&Resource::Topic(topic.name.to_string()));
         self.partition_count -= topic.partitions.len();
+        for partition in &topic.partitions {
+            self.count_directories(partition, false);
+        }
         if let Some(looks) = super::names::looks(&topic.name) {
             let mut alike = self.look_alikes.remove(&looks).unwrap_or_default();
             alike.retain(|name| *name != topic.name);
@@ -410,11 +435,13 @@ impl Image {
         };
         let topic = Arc::make_mut(shared);
         if index < count {
-            topic.partitions[index] = partition;
+            let before = std::mem::replace(&mut topic.partitions[index], partition.clone());
+            self.count_directories(&before, false);
         } else {
-            topic.partitions.push(partition);
+            topic.partitions.push(partition.clone());
             self.partition_count += 1;
         }
+        self.count_directories(&partition, true);
         Ok(())
     }
 
@@ -431,7 +458,14 @@ impl Image {
             });
         }
         let topic = Arc::make_mut(shared);
-        merge(&mut topic.partitions[change.partition.0 as usize], change);
+        let partition = &mut topic.partitions[change.partition.0 as usize];
+        let before = partition.clone();
+        merge(partition, change);
+        let after = partition.clone();
+        if after.directories != before.directories {
+            self.count_directories(&before, false);
+            self.count_directories(&after, true);
+        }
         Ok(())
     }
 
@@ -505,6 +539,16 @@ impl Image {
 }
 
 impl Partition {
+    /// The id of the data directory that holds it on `broker`; none if that is not known yet.
+    pub fn directory_on(&self, broker: BrokerId) -> Option<TopicId> {
+        let place = self
+            .replicas
+            .iter()
+            .position(|replica| *replica == broker)?;
+        let directory = self.directories.get(place).copied()?;
+        (directory != UNASSIGNED_DIRECTORY).then_some(directory)
+    }
+
     fn to_record(&self, topic: TopicId, partition: PartitionIndex) -> NewPartition {
         let unless_empty = |brokers: &Vec<BrokerId>| (!brokers.is_empty()).then(|| brokers.clone());
         NewPartition {

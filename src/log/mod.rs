@@ -308,7 +308,11 @@ impl Log {
             Job::DeleteRename { renamed } if fault.kind == FaultKind::NotFound => {
                 self.renamed_away(renamed, out, events);
             }
-            Job::DeleteRename { .. } => self.fence(Fault::Disk(fault), events),
+            // Told even by a log that is fenced already: whoever deleted it waits.
+            Job::DeleteRename { .. } => match self.fault {
+                Some(_) => events.push(Event::Fenced(Fault::Disk(fault))),
+                None => self.fence(Fault::Disk(fault), events),
+            },
             Job::Compact(step) => self.compaction_failed(step, fault, events),
             Job::IndexSaved | Job::Removed | Job::Nothing | Job::Retire { .. } => {}
         }

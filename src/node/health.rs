@@ -40,6 +40,15 @@ impl Ward {
         }))
     }
 
+    /// A data directory could not be used at the start.
+    pub(super) fn failed_at_start(&self, disk: u16, why: &str) {
+        self.change(|sick| {
+            if let Some(directory) = sick.directories.get_mut(usize::from(disk)) {
+                directory.failed = Some(why.to_owned());
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Sick)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -3,11 +3,13 @@
 //!
 //! Knows no partition and no request. Lives on the main thread.
 
+mod directories;
 mod doors;
 mod health;
 mod identity;
 mod shard;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::admin;
-use crate::base::{BrokerId, CoreId, Pool, TopicId};
+use crate::base::{BrokerId, CoreId, DiskFault, Pool, TopicId};
 use crate::cluster::Image;
 use crate::cluster::configs::Layers;
 use crate::cluster::controller::FEATURES;
@@ -87,14 +89,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .map_err(failed)?;
 
     let broker = broker_id(options)?;
-    let (_locks, identities) = take_directories(options, broker)?;
-    let mut directories = Vec::new();
-    for path in &options.data_directories {
-        let (directory, facts) = rt::self_test::examine(path, options.reserve_bytes)
-            .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-        tracing::info!(directory = %path.display(), %facts, "data directory");
-        directories.push(directory);
-    }
+    let directories = directories::take(options, broker)?;
+    let identities = &directories.identities;
     let cores = options.cpus.len();
     let sockets = rt::bind_all(options.listen, cores).map_err(failed)?;
     let address = sockets[0].address();
@@ -116,9 +112,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     });
     let progress: Progress = Arc::new(Mutex::new(vec![Start::default(); cores]));
     let health = Arc::new(Ward::new(&node.data_dirs));
+    for (disk, (_, why)) in &directories.failed {
+        health.failed_at_start(*disk, why);
+    }
+    let unusable = directories.failed.iter();
+    let failed_disks: BTreeMap<u16, DiskFault> = unusable
+        .map(|(disk, (fault, _))| (*disk, fault.clone()))
+        .collect();
     let admin = open_admin(options, &outside, &progress, &health)?;
 
-    let registration = registration(&node, &endpoint, &identities);
+    let registration = registration(&node, &endpoint, identities);
     let per_core = (options.memory_bytes / cores as u64) as usize;
     let open_files_max = (descriptors as usize / 2 / cores).clamp(64, 8192);
     let mut seeds = Vec::with_capacity(cores);
@@ -129,6 +132,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 cores: cores as u16,
                 broker,
                 disks: options.data_directories.len() as u16,
+                failed_disks: failed_disks.clone(),
                 // What the cache holds, and an eighth for gathers and reads under way.
                 pool: Pool::new(per_core * 5 / 8),
                 cache_bytes_max: per_core / 2,
@@ -138,7 +142,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             },
             port,
             socket,
-            directories: directories.clone(),
+            directories: directories.disks.clone(),
             disk: rt::DiskOptions {
                 open_files_max,
                 ..rt::DiskOptions::default()
@@ -356,23 +360,6 @@ fn broker_id(options: &Options) -> Result<BrokerId, Failure> {
             "node.id={id} is not a number of 0 or more"
         ))),
     }
-}
-
-type Locks = Vec<limits::DirectoryLock>;
-
-fn take_directories(
-    options: &Options,
-    broker: BrokerId,
-) -> Result<(Locks, Vec<Identity>), Failure> {
-    let mut locks = Vec::new();
-    let mut identities: Vec<Identity> = Vec::new();
-    for directory in &options.data_directories {
-        locks.push(limits::lock_directory(directory).map_err(failed)?);
-        let cluster = identities.first().map(|first| first.cluster_id.clone());
-        identities
-            .push(identity::establish(directory, broker, cluster.as_deref()).map_err(Failure)?);
-    }
-    Ok((locks, identities))
 }
 
 fn advertised(options: &Options, address: SocketAddr) -> Endpoint {

@@ -44,6 +44,18 @@ pub struct DataDirectory {
     pub reserve_bytes: u64,
 }
 
+impl DataDirectory {
+    /// A place in the order of the directories for one that cannot be used: nothing is asked of it.
+    pub fn unusable(path: &std::path::Path) -> DataDirectory {
+        DataDirectory {
+            path: path.to_owned(),
+            direct: true,
+            durable_write: DurableWrite::WithTheWrite,
+            reserve_bytes: 0,
+        }
+    }
+}
+
 /// How long an open, or work on names, waits for a descriptor before it fails.
 pub(super) const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.

@@ -102,6 +102,10 @@ pub(super) fn replace_file(root: &Path, path: &Path, contents: &[u8]) -> io::Res
 
 /// Makes a directory and its parents, syncing each directory that got a new name.
 pub(super) fn make_directory(root: &Path, path: &Path) -> io::Result<()> {
+    if path == root && !path.is_dir() {
+        // A data directory that is gone is not made up again: it is on a disk that is gone.
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
     if let (Some(parent), false) = (path.parent(), path == root)
         && !parent.is_dir()
     {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::{
-    BrokerId, CoreId, DiskDone, Mono, Now, PartitionIndex, Pool, Timers, TopicId, TopicPartition,
+    BrokerId, CoreId, DiskDone, DiskFault, Mono, Now, PartitionIndex, Pool, Timers, TopicId,
+    TopicPartition,
 };
 use crate::cluster::Image;
 use crate::cluster::configs::{BrokerSettings, StaticConfigs};
@@ -67,6 +68,8 @@ pub struct Setup {
     pub broker: BrokerId,
     /// How many data directories there are.
     pub disks: u16,
+    /// Those that could not be used at the start, and why.
+    pub failed_disks: BTreeMap<u16, DiskFault>,
     /// Where its buffers come from.
     pub pool: Pool,
     /// How many bytes of batches it may keep in memory for readers.
@@ -162,7 +165,7 @@ impl Core {
             lifecycle: Lifecycle::default(),
             checkpoints: Checkpoints::default(),
             metadata,
-            volumes: Volumes::new(setup.disks),
+            volumes: Volumes::new(setup.disks, &setup.failed_disks),
             timers: Timers::default(),
             scratch: Scratch::new(),
             cleaning: Cleaning::new(setup.seed, now),
@@ -624,6 +627,13 @@ impl Core {
 }
 
 impl Setup {
+    /// The ids of the data directories, by number, of those that were well at the start: what the
+    /// broker registers are exactly those, in order.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (u16, TopicId)> {
+        let well = (0..self.disks).filter(|disk| !self.failed_disks.contains_key(disk));
+        well.zip(self.registration.log_dirs.iter().copied())
+    }
+
     pub(super) fn broker_settings(&self, image: &Image) -> BrokerSettings {
         crate::cluster::configs::Layers::new(image, self.broker, &self.static_configs)
             .broker_settings()

@@ -24,6 +24,9 @@ use super::message::{Effects, PeerMessage, Progress};
 /// memory that recovery reads into.
 const OPENING_MAX: usize = 64;
 
+/// The number of a data directory that this broker does not have now.
+const ELSEWHERE: u16 = u16::MAX;
+
 /// The most bytes of a segment that a batch may unpack to; see [`Rules::decompressed_bytes_max`].
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
@@ -129,12 +132,13 @@ impl Core {
                     topic: partition.topic,
                     partition: partition.partition,
                 };
-                self.create(id, resolved);
+                self.create(now, id, resolved, effects);
             }
             Record::RemoveTopic { id } => {
                 for slot in self.slots_of(*id) {
-                    self.delete(now, slot, effects);
-                    deleting.insert(slot);
+                    if self.delete(now, slot, effects) {
+                        deleting.insert(slot);
+                    }
                 }
             }
             Record::Config {
@@ -179,14 +183,11 @@ impl Core {
                 }
                 self.lifecycle.of += 1;
                 let name = directory_name(&topic.name, id.partition);
-                match directories.get(&name) {
-                    Some(disk) => {
-                        self.lifecycle
-                            .to_open
-                            .push_back((id, FilePath::new(*disk, &name)));
-                    }
+                let directory = directories.get(&name);
+                match directory.map(|disk| FilePath::new(*disk, &name)) {
+                    Some(directory) => self.lifecycle.to_open.push_back((id, directory)),
                     None => {
-                        self.insert_new(topic, id, &settings);
+                        self.insert_new(now, topic, id, &settings, effects);
                         self.lifecycle.opened += 1;
                     }
                 }
@@ -200,23 +201,50 @@ impl Core {
         Image::owner(id.topic, id.partition, self.setup.cores) == self.setup.core
     }
 
-    fn create(&mut self, id: TopicPartition, resolved: &mut Resolved) {
+    fn create(
+        &mut self,
+        now: Now,
+        id: TopicPartition,
+        resolved: &mut Resolved,
+        effects: &mut Effects,
+    ) {
         if !self.owns(id) || self.slot(id).is_some() {
             return;
         }
         let image = self.image.clone();
         if let Some(topic) = image.topic_by_id(id.topic) {
             let settings = resolved.of(self, topic);
-            self.insert_new(topic, id, settings);
+            self.insert_new(now, topic, id, settings, effects);
         }
     }
 
-    fn insert_new(&mut self, topic: &Topic, id: TopicPartition, settings: &TopicSettings) {
-        let disks = u64::from(self.setup.disks.max(1));
-        let disk = (u128::from_be_bytes(id.topic.0) as u64)
-            .wrapping_add(u64::from(id.partition.0.unsigned_abs()))
-            % disks;
-        let directory = FilePath::new(disk as u16, &directory_name(&topic.name, id.partition));
+    /// The data directory that the partition belongs in, by its record.
+    fn disk_of(&self, topic: &Topic, id: TopicPartition) -> u16 {
+        let partition = topic.partition(id.partition);
+        match partition.and_then(|partition| partition.directory_on(self.setup.broker)) {
+            Some(directory) => {
+                let mut ours = self.setup.directories();
+                let ours = ours.find(|(_, ours)| *ours == directory);
+                ours.map_or(ELSEWHERE, |(disk, _)| disk)
+            }
+            // It may be in the one that is missing.
+            None if !self.setup.failed_disks.is_empty() => ELSEWHERE,
+            None => 0,
+        }
+    }
+
+    /// A partition without files yet; offline at once when its data directory is.
+    fn insert_new(
+        &mut self,
+        now: Now,
+        topic: &Topic,
+        id: TopicPartition,
+        settings: &TopicSettings,
+        effects: &mut Effects,
+    ) {
+        let disk = self.disk_of(topic, id);
+        let directory = FilePath::new(disk, &directory_name(&topic.name, id.partition));
+        let fault = self.volumes.fault(&directory);
         let settings = self.partition_settings(id, settings);
         let slot = self.partitions.next_slot();
         let log = Log::new(
@@ -233,6 +261,11 @@ impl Core {
             settings,
             true,
         ));
+        if let (Some(fault), Some(partition)) = (fault, self.partitions.get_mut(slot)) {
+            let mut events = Vec::new();
+            partition.give_up(log::Fault::Disk(fault), &mut events);
+            self.partition_events(now, slot, &mut events, effects);
+        }
     }
 
     fn open_more(&mut self, effects: &mut Effects) {
@@ -368,9 +401,15 @@ impl Core {
         self.settle_deletion(slot, effects);
     }
 
-    fn delete(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+    /// False when there is nothing to wait for.
+    fn delete(&mut self, now: Now, slot: Slot, effects: &mut Effects) -> bool {
         let mut events = Vec::new();
-        if let Some(partition) = self.partitions.get_mut(slot) {
+        // What a failed directory holds is found by the start that has it again.
+        let place = self.partitions.get(slot).map(Partition::directory);
+        let lost = place.is_some_and(|directory| self.volumes.fault(directory).is_some());
+        if let Some(partition) = self.partitions.get_mut(slot)
+            && !lost
+        {
             partition.delete(&mut effects.disk, &mut events);
         }
         self.withdraw(slot);
@@ -378,6 +417,10 @@ impl Core {
         self.fail_deletions(slot, Refusal::NotLeader, effects);
         self.partition_events(now, slot, &mut events, effects);
         self.opened(now, slot, 0, effects);
+        if lost {
+            self.deleted(slot, effects);
+        }
+        !lost
     }
 
     /// A deleted partition's files are out of the way for good.

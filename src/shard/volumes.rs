@@ -11,6 +11,8 @@
 //! page cache, so what recovery reads is what the disk holds; all that was acknowledged was durable
 //! by earlier writes, which the reopened log must still end with, or it stays fenced.
 
+use std::collections::BTreeMap;
+
 use crate::base::{
     CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Mono, Now, OpId, Space,
 };
@@ -51,9 +53,26 @@ pub(super) struct Volumes {
 }
 
 impl Volumes {
-    pub(super) fn new(disks: u16) -> Volumes {
+    pub(super) fn new(disks: u16, failed: &BTreeMap<u16, DiskFault>) -> Volumes {
+        let volume = |disk| Volume {
+            failed: failed.get(&disk).cloned(),
+            ..Volume::default()
+        };
         Volumes {
-            volumes: (0..disks.max(1)).map(|_| Volume::default()).collect(),
+            volumes: (0..disks.max(1)).map(volume).collect(),
+        }
+    }
+
+    /// Why nothing can be done in the directory, if so; one that is not among ours is as good as
+    /// failed.
+    pub(super) fn fault(&self, directory: &FilePath) -> Option<DiskFault> {
+        match self.volumes.get(usize::from(directory.disk)) {
+            Some(volume) => volume.failed.clone(),
+            None => Some(DiskFault {
+                file: directory.clone(),
+                op: "look-up of the data directory",
+                kind: FaultKind::NotFound,
+            }),
         }
     }
 
@@ -135,8 +154,15 @@ impl Core {
             return;
         }
         volume.asking = false;
-        let Ok(DiskOutput::Space(space)) = done.result else {
-            return;
+        let space = match done.result {
+            Ok(DiskOutput::Space(space)) => space,
+            Ok(_) => return,
+            Err(_) => {
+                // Gone, perhaps: nothing else might touch it for long.
+                self.try_volume(disk as u16, effects);
+                self.schedule_volumes(now);
+                return;
+            }
         };
         volume.space = space;
         if !volume.short && space.is_short() {
@@ -236,8 +262,8 @@ impl Core {
                 self.starve(now, slot);
                 self.schedule_volumes(now);
             }
-            FaultKind::Io(_) => self.try_volume(disk, effects),
-            FaultKind::NoSpace | FaultKind::NotFound | FaultKind::TooLarge => {}
+            FaultKind::Io(_) | FaultKind::NotFound => self.try_volume(disk, effects),
+            FaultKind::NoSpace | FaultKind::TooLarge => {}
         }
     }
 
@@ -272,6 +298,10 @@ impl Core {
         volume.failed = Some(fault.clone());
         volume.starved.clear();
         effects.volumes.push((disk, volume.state()));
+        let id = self.setup.directories().find(|(number, _)| *number == disk);
+        if let (Some(metadata), Some((_, id))) = (&mut self.metadata, id) {
+            metadata.directory_failed(id);
+        }
         for slot in self.slots() {
             let mut events = Vec::new();
             if let Some(partition) = self.partitions.get_mut(slot)

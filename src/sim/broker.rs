@@ -63,10 +63,11 @@ impl World {
                 cores,
                 broker: BROKER,
                 disks: self.plan.disks,
+                failed_disks: BTreeMap::new(),
                 pool: pool.clone(),
                 cache_bytes_max: self.cache_bytes_max,
                 static_configs: static_configs.clone(),
-                registration: registration(&mut self.prng),
+                registration: registration(self.plan.disks, &mut self.prng),
                 seed: self.prng.next_u64(),
             };
             let mut effects = Effects::default();
@@ -322,7 +323,7 @@ fn cold_files(reply: &Reply) -> Vec<FilePath> {
     files.collect()
 }
 
-fn registration(prng: &mut Prng) -> RegisterBroker {
+fn registration(disks: u16, prng: &mut Prng) -> RegisterBroker {
     let mut incarnation = [0; 16];
     prng.fill(&mut incarnation);
     let endpoint = Endpoint {
@@ -341,7 +342,9 @@ fn registration(prng: &mut Prng) -> RegisterBroker {
         rack: None,
         fenced: false,
         in_controlled_shutdown: false,
-        log_dirs: Vec::new(),
+        log_dirs: (0..disks)
+            .map(|disk| TopicId([100 + disk as u8; 16]))
+            .collect(),
     }
 }
 

@@ -5,6 +5,9 @@
 //! | `CORELANE_KILLS` | rounds of `kill -9` under load | 5 |
 //! | `CORELANE_FUZZ_INPUTS` | hostile inputs | 20,000 |
 //! | `CORELANE_PARTITIONS` | partitions on one node | 300 |
+//! | `CORELANE_METADATA_CHANGES` | creations and deletions of topics | 2,000 |
+//! | `CORELANE_METADATA_STARTS` | starts after them | 12 |
+//! | `CORELANE_METADATA_BYTES` | bytes of metadata records between two snapshots | 60,000 |
 //! | `CORELANE_STORM_GROUPS` | groups of two members each | 40 |
 //! | `CORELANE_STORM_MEMBERS` | members of the group whose members come and go | 30 |
 //! | `CORELANE_STORM_SECONDS` | for how long they do, and for how long each quiet stretch is measured | 3 |
@@ -32,9 +35,11 @@ mod golden;
 mod group_kills;
 mod groups;
 mod idempotence;
+mod jbod;
 mod list_offsets;
 mod many;
 mod metadata;
+mod metadata_log;
 mod startup;
 mod storms;
 mod versions;

@@ -69,12 +69,37 @@ fn a_directory_of_a_newer_format_is_refused() {
     broker.stop();
     let path = broker.data().join("meta.properties");
     let text = fs::read_to_string(&path).expect("meta.properties");
-    let newer = text.replace("corelane.format=1", "corelane.format=99");
+    let newer = text.replace("corelane.format=2", "corelane.format=99");
     assert_ne!(text, newer);
     fs::write(&path, newer).expect("written");
     check_refusal(&refused(&broker.data(), "127.0.0.1:0"), "has format 99");
     fs::write(&path, text).expect("written");
     broker.run();
+}
+
+#[test]
+fn a_directory_of_another_node_and_of_another_cluster_are_refused() {
+    let mut broker = Broker::start();
+    broker.stop();
+    let path = broker.data().join("meta.properties");
+    let text = fs::read_to_string(&path).expect("meta.properties");
+    let others = text.replace("node.id=1", "node.id=7");
+    assert_ne!(text, others);
+    fs::write(&path, others).expect("written");
+    check_refusal(&refused(&broker.data(), "127.0.0.1:0"), "belongs to node 7");
+    fs::write(&path, text).expect("written");
+
+    let mut stranger = Broker::start();
+    stranger.stop();
+    let both = [
+        "--data-dir".to_owned(),
+        stranger.data().display().to_string(),
+    ];
+    let both = [both[0].as_str(), both[1].as_str()];
+    let refusal = support::refused_with(&broker.data(), "127.0.0.1:0", &both);
+    check_refusal(&refusal, "belongs to cluster");
+    broker.run();
+    assert_eq!(broker.client().metadata(None, false).topics.len(), 0);
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Broker {
     running: Option<Running>,
     /// The limit of open descriptors, if it is not the machine's.
     descriptors_max: Option<u32>,
+    /// Variables of its environment.
+    environment: Vec<(String, String)>,
     /// The first data directory, if it is elsewhere.
     data: Option<PathBuf>,
     /// More arguments for `serve`.
@@ -89,6 +91,14 @@ fn piped(mut command: Command) -> Command {
 /// Runs a start that is expected to fail, to its end.
 pub fn refused(data: &Path, listen: &str) -> Refused {
     refused_by(command(data, listen))
+}
+
+/// As [`refused`], with more arguments.
+#[allow(dead_code)]
+pub fn refused_with(data: &Path, listen: &str, arguments: &[&str]) -> Refused {
+    let mut command = command(data, listen);
+    command.args(arguments);
+    refused_by(command)
 }
 
 /// As [`refused`], with a limit of open descriptors.
@@ -173,6 +183,25 @@ impl Broker {
         Broker::started(data, None, arguments)
     }
 
+    /// A broker with these variables in its environment, and these configs.
+    #[allow(dead_code)]
+    pub fn start_beside(environment: &[(&str, String)], configs: &[(&str, &str)]) -> Broker {
+        let set = |(name, value): &(&str, &str)| ["--set".to_owned(), format!("{name}={value}")];
+        let pairs = environment.iter();
+        let mut broker = Broker {
+            directory: directory(),
+            running: None,
+            descriptors_max: None,
+            environment: pairs
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            data: None,
+            arguments: configs.iter().flat_map(set).collect(),
+        };
+        broker.run();
+        broker
+    }
+
     fn started(
         data: Option<PathBuf>,
         descriptors_max: Option<u32>,
@@ -182,6 +211,7 @@ impl Broker {
             directory: directory(),
             running: None,
             descriptors_max,
+            environment: Vec::new(),
             data,
             arguments,
         };
@@ -229,10 +259,12 @@ impl Broker {
     fn command(&self) -> Command {
         let mut plain = command(&self.data(), "127.0.0.1:0");
         plain.args(&self.arguments);
-        match self.descriptors_max {
+        let mut command = match self.descriptors_max {
             Some(limit) => limited(&plain, limit),
             None => plain,
-        }
+        };
+        command.envs(self.environment.iter().cloned());
+        command
     }
 
     fn running(&self) -> &Running {

@@ -61,6 +61,7 @@ fn setup() -> Setup {
         cores: 1,
         broker: BrokerId(1),
         disks: 1,
+        failed_disks: std::collections::BTreeMap::new(),
         pool: Pool::new(128 << 20),
         cache_bytes_max: CACHE_BYTES_MAX,
         static_configs: Arc::new(StaticConfigs::new()),

@@ -2,6 +2,7 @@
 //! the caller makes the records durable and applies them, then the reply is true.
 
 mod configs;
+mod placement;
 mod request;
 mod topics;
 
@@ -47,6 +48,8 @@ pub struct Controller {
     random: Prng,
     /// Topics that are gone from the image but not yet from every core.
     deleting: BTreeSet<(TopicId, Arc<str>)>,
+    /// Data directories of this broker that failed: nothing new goes there.
+    failed_directories: BTreeSet<TopicId>,
 }
 
 impl Controller {
@@ -57,6 +60,7 @@ impl Controller {
             statics,
             random,
             deleting: BTreeSet::new(),
+            failed_directories: BTreeSet::new(),
         }
     }
 
@@ -146,6 +150,11 @@ impl Controller {
     /// Every core has put the topic's directories out of the way: its name is free.
     pub fn deletion_finished(&mut self, id: TopicId) {
         self.deleting.retain(|(deleting, _)| *deleting != id);
+    }
+
+    /// A data directory of this broker is of no use any more.
+    pub fn directory_failed(&mut self, directory: TopicId) {
+        self.failed_directories.insert(directory);
     }
 
     fn layers<'a>(&'a self, image: &'a Image) -> Layers<'a> {

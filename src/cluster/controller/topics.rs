@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::base::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 use crate::cluster::image::{Configs, Image, Topic};
 use crate::cluster::names;
-use crate::cluster::records::{NewPartition, Record, UNASSIGNED_DIRECTORY};
+use crate::cluster::records::{NewPartition, Record};
 use crate::protocol::ErrorCode;
 
 use super::configs::check_size;
+use super::placement::Placement;
 use super::{
     ControlReply, Controller, CreatedTopic, Decision, MorePartitions, NewTopic,
     PARTITIONS_PER_REQUEST_MAX, Refused, TopicKey,
@@ -33,12 +34,13 @@ impl Controller {
         // Names that this very request makes, so that look-alikes among them are found too.
         let mut making: BTreeMap<String, String> = BTreeMap::new();
         let mut results = Vec::new();
+        let mut placement = self.placement(image);
         for (topic, times) in each_once(topics, |topic| &topic.name) {
             let result = if times > 1 {
                 let message = "Duplicate topic name.";
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             } else {
-                self.create_topic(topic, image, &mut making, &mut budget)
+                self.create_topic(topic, &mut placement, image, &mut making, &mut budget)
             };
             let result = result.map(|(mut created, mut made)| {
                 if validate_only {
@@ -59,6 +61,7 @@ impl Controller {
     fn create_topic(
         &mut self,
         topic: &NewTopic,
+        placement: &mut Placement<'_>,
         image: &Image,
         making: &mut BTreeMap<String, String>,
         budget: &mut usize,
@@ -90,12 +93,8 @@ impl Controller {
         };
         let numbered = assignment.into_iter().enumerate();
         for (index, brokers) in numbered {
-            records.push(new_partition(
-                image,
-                id,
-                PartitionIndex(index as i32),
-                brokers,
-            )?);
+            let index = PartitionIndex(index as i32);
+            records.push(new_partition(image, placement, (id, index), brokers)?);
         }
         Ok((created, records))
     }
@@ -234,12 +233,13 @@ impl Controller {
         let mut records = Vec::new();
         let mut results = Vec::new();
         let mut budget = PARTITIONS_PER_REQUEST_MAX;
+        let mut placement = self.placement(image);
         for (topic, times) in each_once(topics, |topic| &topic.name) {
             let result = if times > 1 {
                 let message = "Duplicate topic name.";
                 Err(Refused::new(ErrorCode::InvalidRequest, message))
             } else {
-                more_partitions(topic, image, budget)
+                more_partitions(topic, &mut placement, image, budget)
             };
             let result = result.map(|mut made| {
                 budget -= made.len();
@@ -314,8 +314,8 @@ fn check_count(count: usize, budget: usize) -> Result<(), Refused> {
 /// A new partition, led by the first of its brokers that is active.
 fn new_partition(
     image: &Image,
-    topic: TopicId,
-    partition: PartitionIndex,
+    placement: &mut Placement<'_>,
+    (topic, partition): (TopicId, PartitionIndex),
     replicas: Vec<BrokerId>,
 ) -> Result<Record, Refused> {
     let broker = |id: &BrokerId| image.brokers().get(id);
@@ -330,11 +330,6 @@ fn new_partition(
         );
         return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    // A broker with one data directory puts everything there; with several it chooses later.
-    let directory = |id: &BrokerId| match broker(id).map(|broker| broker.log_dirs.as_slice()) {
-        Some([only]) => *only,
-        _ => UNASSIGNED_DIRECTORY,
-    };
     Ok(Record::Partition(NewPartition {
         partition,
         topic,
@@ -345,7 +340,7 @@ fn new_partition(
         recovering: false,
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
-        directories: replicas.iter().map(directory).collect(),
+        directories: replicas.iter().map(|id| placement.on(*id)).collect(),
         eligible_leaders: None,
         last_known_eligible: None,
         replicas,
@@ -436,6 +431,7 @@ fn check_brokers(brokers: &[BrokerId], factor: usize, image: &Image) -> Result<(
 
 fn more_partitions(
     wanted: &MorePartitions,
+    placement: &mut Placement<'_>,
     image: &Image,
     budget: usize,
 ) -> Result<Vec<Record>, Refused> {
@@ -487,7 +483,8 @@ fn more_partitions(
     let numbered = assignment.into_iter().zip(current..);
     numbered
         .map(|(brokers, index)| {
-            new_partition(image, topic.id, PartitionIndex(index as i32), brokers)
+            let index = PartitionIndex(index as i32);
+            new_partition(image, placement, (topic.id, index), brokers)
         })
         .collect()
 }

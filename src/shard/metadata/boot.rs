@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::base::{
     CoreId, DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FilePath, Now, Offset, OpId,
+    TopicId,
 };
 use crate::cluster::Record;
 use crate::log::{Read, Slice};
 use crate::record::Batches;
 use crate::shard::core::Core;
-use crate::shard::lifecycle::parse_directory_name;
+use crate::shard::lifecycle::{directory_name, parse_directory_name};
 use crate::shard::message::{Effects, PeerMessage};
 
 use super::{Asker, BOOT_OWNER, METADATA_DIRECTORY, Metadata, Stage, snapshot};
@@ -189,6 +190,48 @@ impl Metadata {
             .map_err(|error| format!("record at offset {offset}: {error}"))
     }
 
+    /// All directories are listed: which of the places that a partition was found in is the one?
+    /// That which its record names. If that directory is here and has nothing, somebody has moved
+    /// the files; if it is not here, the partition is offline, and what another one has of it is
+    /// left as it is. Returns how many operations follow.
+    fn choose(&mut self, out: &mut Vec<DiskOp>) -> usize {
+        let id = self.boot_id();
+        let mut operations = 0;
+        for (name, mut disks) in std::mem::take(&mut self.found) {
+            disks.sort_unstable();
+            let partition = parse_directory_name(&name)
+                .and_then(|(topic, index)| self.image.topic(topic)?.partition(index));
+            let named = partition.and_then(|partition| partition.directory_on(self.broker));
+            let mut here = self.directory_ids.iter();
+            let named =
+                named.map(|named| here.find(|(_, id)| **id == named).map(|(disk, _)| *disk));
+            let chosen = match named {
+                Some(None) => continue,
+                Some(Some(disk)) if disks.contains(&disk) => disk,
+                Some(Some(_)) | None => disks[0],
+            };
+            for disk in disks.into_iter().filter(|disk| *disk != chosen) {
+                let from = FilePath::new(disk, &name);
+                let to = FilePath::new(disk, &format!("{name}{STRAY_SUFFIX}"));
+                out.push(DiskOp::Rename { id, from, to });
+                operations += 1;
+            }
+            self.directories.insert(name, chosen);
+        }
+        operations
+    }
+
+    /// Every partition is given the data directory that it was found in, once for all.
+    fn assign_directories(&self) -> Vec<Record> {
+        let here: Vec<TopicId> = self.directory_ids.values().copied().collect();
+        let all_here = here.len() == usize::from(self.disks);
+        let controller = &self.controller;
+        controller.assign_directories(&self.image, &here, all_here, |topic, index| {
+            let disk = self.directories.get(&directory_name(topic, index))?;
+            self.directory_ids.get(disk).copied()
+        })
+    }
+
     /// What is on the data directories goes where it belongs: partitions are noted, deleted ones
     /// removed, strays renamed. Returns how many operations that takes.
     fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
@@ -215,7 +258,8 @@ impl Metadata {
                 .topic(topic)
                 .and_then(|topic| topic.partition(partition));
             if live.is_some() {
-                self.directories.insert(entry.name.clone(), disk);
+                let found = self.found.entry(entry.name.clone()).or_default();
+                found.push(disk);
             } else if self.deleted_names.contains(topic) {
                 out.push(DiskOp::RemoveDirectory {
                     id,
@@ -240,8 +284,11 @@ impl Core {
         match metadata.replay(&mut effects.disk) {
             Ok(false) => {}
             Ok(true) => {
-                metadata.stage = Stage::SortingOut(usize::from(metadata.disks));
-                for disk in 0..metadata.disks {
+                let here = self.setup.failed_disks.len();
+                let here = usize::from(metadata.disks) - here;
+                metadata.stage = Stage::SortingOut(here);
+                let failed = &self.setup.failed_disks;
+                for disk in (0..metadata.disks).filter(|disk| !failed.contains_key(disk)) {
                     let id = OpId {
                         owner: BOOT_OWNER,
                         sequence: u32::from(disk),
@@ -291,6 +338,9 @@ impl Core {
                 return;
             }
         }
+        if outstanding == 0 {
+            outstanding = metadata.choose(&mut effects.disk);
+        }
         metadata.stage = Stage::SortingOut(outstanding);
         if outstanding == 0 {
             metadata.stage = Stage::Serving;
@@ -313,7 +363,8 @@ impl Core {
         if let Some(end) = metadata.snapshots.end() {
             metadata.begin_log_at(end, &mut effects.disk);
         }
-        let decision = metadata.controller.start(registration, &metadata.image);
+        let mut decision = metadata.controller.start(registration, &metadata.image);
+        decision.records.append(&mut metadata.assign_directories());
         if metadata.commit(now, Asker::Start, decision).is_err() {
             metadata.stage = Stage::Failed;
             effects.fatal = Some("the metadata log takes no records".to_owned());

@@ -42,6 +42,7 @@ fn setup() -> Setup {
         cores: 1,
         broker: BrokerId(1),
         disks: 1,
+        failed_disks: std::collections::BTreeMap::new(),
         pool: Pool::new(4 << 20),
         cache_bytes_max: 1 << 20,
         static_configs: Arc::new(StaticConfigs::new()),

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{
-    CoreId, DiskDone, DiskOp, FilePath, LeaderEpoch, Now, Offset, Prng, ProducerId, TopicId,
+    BrokerId, CoreId, DiskDone, DiskOp, FilePath, LeaderEpoch, Now, Offset, Prng, ProducerId,
+    TopicId,
 };
 use crate::cluster::{ControlReply, ControlRequest, Controller, Decision, Image, Record};
 use crate::log::{self, Log};
@@ -91,6 +92,12 @@ pub(super) struct Metadata {
     scratch: Scratch,
     cores: u16,
     disks: u16,
+    broker: BrokerId,
+    /// Ids of the data directories that are here, by number.
+    directory_ids: BTreeMap<u16, TopicId>,
+    /// While the boot goes on: where a directory of each partition was found.
+    found: BTreeMap<String, Vec<u16>>,
+    /// Where each partition is that has files.
     directories: BTreeMap<String, u16>,
     /// Names of topics that the replayed log has deleted: their leftovers may be removed.
     deleted_names: BTreeSet<String>,
@@ -140,6 +147,9 @@ impl Metadata {
             scratch: Scratch::new(),
             cores: setup.cores,
             disks: setup.disks.max(1),
+            broker: setup.broker,
+            directory_ids: setup.directories().collect(),
+            found: BTreeMap::new(),
             directories: BTreeMap::new(),
             deleted_names: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -155,6 +165,11 @@ impl Metadata {
 
     pub(super) fn flush_turn(&mut self, now: Now, disk: &mut Vec<DiskOp>) {
         self.log.flush_turn(now, disk);
+    }
+
+    /// Nothing new is placed in this data directory.
+    pub(super) fn directory_failed(&mut self, directory: TopicId) {
+        self.controller.directory_failed(directory);
     }
 
     /// Closes the log; true once it is closed.

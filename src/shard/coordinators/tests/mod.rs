@@ -35,6 +35,7 @@ fn setup() -> Setup {
         cores: 1,
         broker: BrokerId(1),
         disks: 1,
+        failed_disks: BTreeMap::new(),
         pool: Pool::new(8 << 20),
         cache_bytes_max: 4 << 20,
         static_configs: Arc::default(),
