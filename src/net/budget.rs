@@ -14,11 +14,30 @@ struct Inner {
     waiting: RefCell<VecDeque<(u64, Waker)>>,
     next: Cell<u64>,
     waits: Cell<u64>,
+    connections: Cell<usize>,
 }
 
 /// A budget in bytes. A clone is another handle to the same.
 #[derive(Clone, Debug)]
 pub struct Budget(Rc<Inner>);
+
+/// A connection's claim to room for what it may receive next, until it is dropped.
+#[derive(Debug)]
+pub struct Share(Rc<Inner>);
+
+impl Share {
+    /// How many bytes the connection may hold while it waits for a frame: all connections together
+    /// about an eighth of the budget, beside it.
+    pub fn bytes(&self) -> usize {
+        self.0.max / 8 / self.0.connections.get().max(1)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
 
 /// A part of a budget, given back when it is dropped.
 #[derive(Debug)]
@@ -36,8 +55,15 @@ impl Budget {
             waiting: RefCell::default(),
             next: Cell::new(0),
             waits: Cell::new(0),
+            connections: Cell::new(0),
         };
         Budget(Rc::new(inner))
+    }
+
+    /// A connection begins: it shares what may be held for connections that say nothing.
+    pub fn share(&self) -> Share {
+        self.0.connections.set(self.0.connections.get() + 1);
+        Share(self.0.clone())
     }
 
     /// Bytes in use.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use super::replies::{Next, Replies};
 use super::{Part, Started};
 use crate::base::Mono;
@@ -71,6 +71,7 @@ pub async fn serve<T: 'static>(
     let mut reader = Reader {
         stream: stream.clone(),
         replies: replies.clone(),
+        share: limits.budget.share(),
         limits,
         buffer: BytesMut::from(&leftover[..]),
         last_received: RECEIVE_BYTES_MIN,
@@ -102,6 +103,7 @@ pub async fn serve<T: 'static>(
 struct Reader<T> {
     stream: Stream,
     replies: Replies<T>,
+    share: Share,
     limits: Limits,
     buffer: BytesMut,
     last_received: usize,
@@ -123,6 +125,11 @@ impl<T> Reader<T> {
             }
             self.buffer.advance(FRAME_SIZE_BYTES);
             let frame = self.buffer.split_to(size).freeze();
+            if permit.is_some() && self.buffer.len() <= BUDGETED_BYTES_MIN {
+                // What is left shares the frame's memory, and would keep all of it for as long as
+                // the peer says nothing: ten thousand producers, ten gigabytes.
+                self.buffer = BytesMut::from(&self.buffer[..]);
+            }
             self.replies.room().await;
             let Served {
                 started,
@@ -156,7 +163,11 @@ impl<T> Reader<T> {
     async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.buffer.len() < wanted {
             let missing = wanted - self.buffer.len();
-            let usual = (self.last_received * 2).clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX);
+            let most = self
+                .share
+                .bytes()
+                .clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX);
+            let usual = (self.last_received * 2).clamp(RECEIVE_BYTES_MIN, most);
             if self.buffer.capacity() - self.buffer.len() < missing.max(usual / 2) {
                 self.buffer.reserve(missing.max(usual));
             }
