@@ -8,6 +8,11 @@
 //! | `CORELANE_METADATA_CHANGES` | creations and deletions of topics | 2,000 |
 //! | `CORELANE_METADATA_STARTS` | starts after them | 12 |
 //! | `CORELANE_METADATA_BYTES` | bytes of metadata records between two snapshots | 60,000 |
+//! | `CORELANE_PRODUCERS` | producers of 1 MiB at once, against a budget of `CORELANE_PRODUCERS_MEMORY_MIB` (128) | 400 |
+//! | `CORELANE_HANG_SECONDS` | for how long a disk hangs | 4 |
+//! | `CORELANE_LIVES` | times a topic is made and deleted under load | 12 |
+//! | `CORELANE_CHURN_SECONDS` | for how long a log is shortened under its readers | 3 |
+//! | `CORELANE_JUMPS` | rounds of four jumps of the clock | 4 |
 //! | `CORELANE_STORM_GROUPS` | groups of two members each | 40 |
 //! | `CORELANE_STORM_MEMBERS` | members of the group whose members come and go | 30 |
 //! | `CORELANE_STORM_SECONDS` | for how long they do, and for how long each quiet stretch is measured | 3 |
@@ -22,6 +27,8 @@
 mod support;
 
 mod accounts;
+mod churn;
+mod clock_jumps;
 mod compaction;
 mod crowd;
 mod damage;
@@ -40,6 +47,7 @@ mod list_offsets;
 mod many;
 mod metadata;
 mod metadata_log;
+mod pressure;
 mod startup;
 mod storms;
 mod versions;
