@@ -89,6 +89,11 @@ impl Subscription {
         })
     }
 
+    /// True when the consumer owned nothing.
+    pub fn owns_nothing(&self) -> bool {
+        self.owned.values().all(BTreeSet::is_empty)
+    }
+
     /// The topics alone, which stand first in every version
     /// (apache/kafka `ClassicGroup.computeSubscribedTopics`).
     pub fn topics(bytes: &[u8]) -> Result<BTreeSet<String>, Malformed> {

@@ -279,7 +279,9 @@ impl ClassicGroup {
     /// (`group.initial.rebalance.delay.ms`), so that starting ten consumers is not ten rebalances.
     pub(in crate::group) fn prepare_rebalance(&mut self, turn: &mut Turn<'_>) {
         if self.state == State::CompletingRebalance {
-            self.reset_assignments(turn, ErrorCode::RebalanceInProgress);
+            // The assignments of the last generation stay, as they do in its record: members that
+            // are cooperative go by them, and an upgrade has to know.
+            self.answer_syncs(turn, ErrorCode::RebalanceInProgress);
         }
         self.pending_syncs.clear();
         turn.timers.cancel(&Timer::Sync(self.id.clone()));

@@ -316,11 +316,18 @@ impl ClassicGroup {
 
     /// Logs and applies a record.
     pub fn checkpoint(&mut self, turn: &mut Turn<'_>, value: ClassicValue) {
-        turn.log(&Record::GroupMetadata {
+        let record = Record::GroupMetadata {
             group: self.id.clone(),
-            value: Some(value.clone()),
-        });
-        self.apply(value);
+            value: Some(value),
+        };
+        turn.log(&record);
+        // A large group's value is not copied for this.
+        if let Record::GroupMetadata {
+            value: Some(value), ..
+        } = record
+        {
+            self.apply(value);
+        }
     }
 
     fn transition(&mut self, turn: &Turn<'_>, state: State) {

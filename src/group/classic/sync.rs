@@ -99,15 +99,8 @@ impl ClassicGroup {
         self.answer_syncs(turn, ErrorCode::None);
     }
 
-    /// Takes all assignments back: the rebalance starts over.
-    pub(super) fn reset_assignments(&mut self, turn: &mut Turn<'_>, error: ErrorCode) {
-        for member in self.members.values_mut() {
-            member.assignment = Bytes::new();
-        }
-        self.answer_syncs(turn, error);
-    }
-
-    fn answer_syncs(&mut self, turn: &mut Turn<'_>, error: ErrorCode) {
+    /// Answers everybody who waits for an assignment.
+    pub(super) fn answer_syncs(&mut self, turn: &mut Turn<'_>, error: ErrorCode) {
         let waiting = self.members.iter_mut().filter_map(|(id, member)| {
             member
                 .sync

@@ -50,6 +50,11 @@ pub fn identified(partitions: &NamedPartitions, topics: &TopicView) -> Partition
 impl ConsumerGroup {
     /// Handles a classic member's JoinGroup; the answer is known at once. `id` is the member's,
     /// made by the broker if the request has none.
+    ///
+    /// A member that was put out and does not know it yet may come as if nothing had happened, with
+    /// partitions that are another's by now. It is told that it is unknown, so that it gives them
+    /// up as lost, as in a classic group. Apache Kafka takes it in as a new member, which then has
+    /// an epoch to commit with what it did after it was put out.
     pub fn join_classic(
         &self,
         around: Surroundings<'_>,
@@ -70,6 +75,9 @@ impl ConsumerGroup {
         let protocols = protocols_of(body);
         let subscription = Subscription::decode(&protocols[0].1)
             .map_err(|_| Refusal::from(ErrorCode::InconsistentGroupProtocol))?;
+        if instance.is_none() && !self.members.contains_key(id) && !subscription.owns_nothing() {
+            return Err(unknown_member(&self.id, id));
+        }
         let holder = instance.and_then(|instance| self.static_member(instance));
         let taken = match (instance, holder) {
             (Some(instance), _) if !unknown => {

@@ -13,11 +13,17 @@ use crate::group::records::{
     ClassicProtocols, CurrentValue, MemberState, MemberValue, Partitions, Record,
 };
 use crate::group::request::{Refusal, TopicView};
+use crate::group::wire::Malformed;
 use crate::protocol::ErrorCode;
 
 impl ConsumerGroup {
     /// The consumer group that a classic one becomes, and the records that make it so: every
     /// member at the generation, owning what the leader assigned.
+    ///
+    /// Apache Kafka leaves it at that. A cooperative member (KIP-429) goes on with what it owns
+    /// until it has heard of its assignment, so what it said it owned when it joined is taken to be
+    /// its own as well, unless it was given to another: what it has let go of since, it will not
+    /// name when it rejoins. Without this, another was given the partition while it still had it.
     pub fn upgraded(
         classic: &ClassicGroup,
         id: &str,
@@ -25,21 +31,8 @@ impl ConsumerGroup {
     ) -> Result<(ConsumerGroup, Vec<Record>), Refusal> {
         let group = || id.to_owned();
         let epoch = classic.generation();
-        let mut taken: BTreeSet<(TopicId, i32)> = BTreeSet::new();
         let (mut members, mut targets, mut currents) = (Vec::new(), Vec::new(), Vec::new());
-        for (member, known) in classic.members() {
-            let (about, mut assigned) = upgraded_member(classic, known, topics).map_err(|_| {
-                let message = format!(
-                    "Cannot upgrade the classic group {id} to consumer group because the embedded \
-                     consumer protocol is malformed."
-                );
-                Refusal::new(ErrorCode::GroupIdNotFound, message)
-            })?;
-            // A leader that gave a partition to two: the first has it.
-            for (topic, partitions) in &mut assigned {
-                partitions.retain(|partition| taken.insert((*topic, *partition)));
-            }
-            assigned.retain(|_, partitions| !partitions.is_empty());
+        for (member, about, assigned) in upgraded_members(classic, id, topics)? {
             let member = || member.clone();
             let partitions = Some(assigned.clone());
             let current = CurrentValue {
@@ -118,11 +111,58 @@ impl ConsumerGroup {
     }
 }
 
+/// A member as it is after the upgrade, with what it owns.
+type Upgraded<'a> = (&'a String, MemberValue, Partitions);
+
+fn upgraded_members<'a>(
+    classic: &'a ClassicGroup,
+    id: &str,
+    topics: &TopicView,
+) -> Result<Vec<Upgraded<'a>>, Refusal> {
+    let malformed = |_| {
+        let message = format!(
+            "Cannot upgrade the classic group {id} to consumer group because the embedded consumer \
+             protocol is malformed."
+        );
+        Refusal::new(ErrorCode::GroupIdNotFound, message)
+    };
+    // A leader that gave a partition to two: the first has it.
+    let mut taken: BTreeSet<(TopicId, i32)> = BTreeSet::new();
+    let mut upgraded: Vec<Upgraded<'_>> = Vec::new();
+    let mut claims = Vec::new();
+    for (member, known) in classic.members() {
+        let (about, assigned, claimed) =
+            upgraded_member(classic, known, topics).map_err(malformed)?;
+        let mut owned = Partitions::new();
+        take(&mut owned, assigned, &mut taken);
+        upgraded.push((member, about, owned));
+        claims.push(claimed);
+    }
+    for ((_, _, owned), claimed) in upgraded.iter_mut().zip(claims) {
+        take(owned, claimed, &mut taken);
+    }
+    Ok(upgraded)
+}
+
+/// Adds those partitions that nobody has taken.
+fn take(owned: &mut Partitions, wanted: Partitions, taken: &mut BTreeSet<(TopicId, i32)>) {
+    for (topic, partitions) in wanted {
+        let free = partitions.into_iter();
+        let free: BTreeSet<i32> = free
+            .filter(|partition| taken.insert((topic, *partition)))
+            .collect();
+        if !free.is_empty() {
+            owned.entry(topic).or_default().extend(free);
+        }
+    }
+}
+
+/// The member, what it is assigned, and what it said it owned when it joined.
 fn upgraded_member(
     group: &ClassicGroup,
     member: &classic::Member,
     topics: &TopicView,
-) -> Result<(MemberValue, Partitions), crate::group::wire::Malformed> {
+) -> Result<(MemberValue, Partitions, Partitions), Malformed> {
     let metadata = match group.protocol() {
         Some(protocol) => member.metadata(protocol),
         // Its first rebalance is not through: nothing is chosen yet.
@@ -134,6 +174,7 @@ fn upgraded_member(
     };
     let subscription = Subscription::decode(&metadata)?;
     let assigned = identified(&decode_assignment(&member.assignment)?, topics);
+    let claimed = identified(&subscription.owned, topics);
     let about = MemberValue {
         instance_id: member.instance_id.clone(),
         rack_id: subscription.rack_id,
@@ -148,5 +189,5 @@ fn upgraded_member(
             protocols: member.protocols.clone(),
         }),
     };
-    Ok((about, assigned))
+    Ok((about, assigned, claimed))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{GROUP, PARTITIONS, TOPIC, TOPIC_ID};
+use super::{GROUP, TOPIC, TOPIC_ID, leader};
 use crate::base::Mono;
 use crate::group::consumer_protocol::{
     CONSUMER, NamedPartitions, Subscription, decode_assignment, encode_assignment,
@@ -26,8 +26,13 @@ use crate::protocol::messages::{
 /// Which protocol a member speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// JoinGroup, SyncGroup, Heartbeat.
-    Classic,
+    /// JoinGroup, SyncGroup, Heartbeat; gives up everything before it rejoins.
+    Eager,
+    /// The same, but keeps what it owns and says so.
+    Cooperative {
+        /// As a leader it gives away at once what others have not given up.
+        hasty: bool,
+    },
     /// ConsumerGroupHeartbeat.
     Consumer,
 }
@@ -94,7 +99,7 @@ impl Member {
     pub fn crash(&mut self, until: Mono) {
         self.life += 1;
         self.id = match self.kind {
-            Kind::Classic => String::new(),
+            Kind::Eager | Kind::Cooperative { .. } => String::new(),
             Kind::Consumer => format!("member-{}-{}", self.number, self.life),
         };
         self.owned.clear();
@@ -129,8 +134,8 @@ impl Member {
         self.waiting = None;
         Some(match self.kind {
             Kind::Consumer => self.consumer_heartbeat(),
-            Kind::Classic if self.joined => self.heartbeat(),
-            Kind::Classic => self.join(),
+            Kind::Eager | Kind::Cooperative { .. } if self.joined => self.heartbeat(),
+            Kind::Eager | Kind::Cooperative { .. } => self.join(),
         })
     }
 
@@ -150,7 +155,7 @@ impl Member {
                     body: Body::ConsumerGroupHeartbeat(body),
                 });
             }
-            Kind::Classic => LeaveGroupRequest::default()
+            Kind::Eager | Kind::Cooperative { .. } => LeaveGroupRequest::default()
                 .with_group_id(text(GROUP).into())
                 .with_members(vec![
                     MemberIdentity::default().with_member_id(text(&self.id)),
@@ -162,9 +167,10 @@ impl Member {
         })
     }
 
-    /// A commit of all that it owns.
+    /// A commit of all that it owns. A cooperative member goes on committing while it rejoins.
     pub fn commit(&self, offset: i64) -> Option<(Outgoing, Vec<i32>)> {
-        if !self.joined || self.owned.is_empty() {
+        let takes_part = self.joined || matches!(self.kind, Kind::Cooperative { .. });
+        if !takes_part || self.owned.is_empty() {
             return None;
         }
         let partitions = self.owned.iter().map(|partition| {
@@ -211,17 +217,24 @@ impl Member {
     }
 
     fn join(&mut self) -> Outgoing {
-        // As eager consumers do: what it had is given up before it rejoins.
-        self.owned.clear();
+        let name = match self.kind {
+            Kind::Cooperative { .. } => "cooperative-sticky",
+            Kind::Eager | Kind::Consumer => {
+                // What it had is given up before it rejoins.
+                self.owned.clear();
+                "range"
+            }
+        };
         let topics = [TOPIC.to_owned()].into();
         let metadata = Subscription {
             version: 1,
             topics,
+            owned: NamedPartitions::from([(TOPIC.to_owned(), self.owned.clone())]),
             ..Subscription::default()
         }
         .encode();
         let protocol = JoinGroupRequestProtocol::default()
-            .with_name(text("range"))
+            .with_name(text(name))
             .with_metadata(metadata);
         let body = JoinGroupRequest::default()
             .with_group_id(text(GROUP).into())
@@ -249,11 +262,12 @@ impl Member {
 
     /// SyncGroup, with everybody's assignment if this is the leader.
     fn sync(&self, joined: &JoinGroupResponse) -> Outgoing {
-        let count = joined.members.len().max(1) as i32;
-        let assignments = (0i32..).zip(&joined.members).map(|(place, member)| {
-            let mine = (0..PARTITIONS)
-                .filter(|partition| partition % count == place)
-                .collect();
+        let shares = match self.kind {
+            Kind::Cooperative { hasty } => leader::cooperative(&joined.members, hasty),
+            Kind::Eager | Kind::Consumer => leader::eager(&joined.members),
+        };
+        let shares = joined.members.iter().zip(shares);
+        let assignments = shares.map(|(member, mine)| {
             let mine = NamedPartitions::from([(TOPIC.to_owned(), mine)]);
             SyncGroupRequestAssignment::default()
                 .with_member_id(member.member_id.clone())
@@ -283,10 +297,9 @@ impl Member {
             }
             Reply::JoinGroup(response) => self.join_answered(&response),
             Reply::SyncGroup(response) => {
-                self.joined = response.error_code == 0;
-                match self.joined {
-                    true => self.owned = owned_of(&response.assignment),
-                    false => self.rejoin(response.error_code),
+                match response.error_code {
+                    0 => self.assigned(owned_of(&response.assignment)),
+                    error => self.rejoin(error),
                 }
                 None
             }
@@ -330,10 +343,25 @@ impl Member {
         Some(self.sync(response))
     }
 
+    /// Owns what it was assigned. A cooperative member that had to give something up for it
+    /// rejoins, so that somebody else gets it.
+    fn assigned(&mut self, assigned: BTreeSet<i32>) {
+        let revoked = !self.owned.is_subset(&assigned);
+        self.owned = assigned;
+        self.joined = !revoked;
+    }
+
+    /// Is to join again. Who is out of its generation has lost what it owned; a cooperative member
+    /// keeps it otherwise.
     fn rejoin(&mut self, error: i16) {
         self.joined = false;
-        self.owned.clear();
-        if error == ErrorCode::UnknownMemberId.code() {
+        let unknown = error == ErrorCode::UnknownMemberId.code();
+        let lost = unknown || error == ErrorCode::IllegalGeneration.code();
+        match self.kind {
+            Kind::Cooperative { .. } if !lost => {}
+            Kind::Cooperative { .. } | Kind::Eager | Kind::Consumer => self.owned.clear(),
+        }
+        if unknown {
             self.id.clear();
         }
     }

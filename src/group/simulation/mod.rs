@@ -3,6 +3,10 @@
 //! meanwhile; requests that are late, lost or repeated. Then the faults stop, and the group has to
 //! settle.
 //!
+//! Classic members are eager in the worlds of even seeds: they give up everything before they
+//! rejoin. In those of odd seeds they are cooperative (KIP-429): they keep what they own, say so
+//! when they rejoin, and a partition goes from one to another in two rebalances.
+//!
 //! In half of the worlds the network is orderly: a member's requests arrive once and in their order,
 //! as on one connection after the other. Only there can it be promised that members never believe
 //! that they own a partition at once: a heartbeat that comes again later says anew what its member
@@ -22,14 +26,15 @@
 //!
 //! A [`Canary`] is a bug planted on purpose, which the invariants must find.
 
+mod checks;
+mod leader;
 mod member;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use member::{Kind, Member, Outgoing};
 
-use super::consumer::places;
 use super::request::{Body, Reply, Request, Settings, Token, Topic, TopicView};
 use super::{Coordinator, Decision, Group};
 use crate::base::{Mono, Now, Offset, Prng, TopicId, Wall};
@@ -66,7 +71,8 @@ pub enum Canary {
     EarlyReplies,
     /// A coordinator that restarts misses the last record that was durable.
     ForgottenRecord,
-    /// Now and then the coordinator takes a member to have let go of everything.
+    /// The coordinator takes a member to have let go of everything; so does the leader of a
+    /// cooperative group.
     EarlyHandOver,
 }
 
@@ -206,16 +212,15 @@ impl World {
             },
         );
         let mixture = random.below(3);
+        let classic = match seed % 2 {
+            0 => Kind::Eager,
+            _ => Kind::Cooperative {
+                hasty: canary == Some(Canary::EarlyHandOver),
+            },
+        };
         let members = (0..2 + random.below(4)).map(|number| {
-            let classic = mixture == 0 || (mixture == 1 && random.one_in(2));
-            Member::new(
-                number,
-                if classic {
-                    Kind::Classic
-                } else {
-                    Kind::Consumer
-                },
-            )
+            let old = mixture == 0 || (mixture == 1 && random.one_in(2));
+            Member::new(number, if old { classic } else { Kind::Consumer })
         });
         let members = members.collect::<Vec<_>>();
         let arrivals = vec![Mono(0); members.len()];
@@ -591,115 +596,6 @@ impl World {
         let decision = self.coordinator.loaded(self.now);
         self.decided(decision)
     }
-
-    fn check_member_epoch(
-        &mut self,
-        succession: u64,
-        id: &str,
-        reply: &Reply,
-    ) -> Result<(), String> {
-        let Reply::ConsumerGroupHeartbeat(response) = reply else {
-            return Ok(());
-        };
-        // Who is refused or has left has no epoch.
-        if response.error_code != 0 || response.member_epoch < 0 {
-            return Ok(());
-        }
-        let epoch = response.member_epoch;
-        let member = (succession, id.to_owned());
-        let before = self.member_epochs.insert(member, epoch);
-        match before.filter(|before| epoch < *before) {
-            Some(before) => Err(format!("{id} was at epoch {before} and is at {epoch}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Members that the group does not know any more may not have heard of it yet.
-    fn check_beliefs(&self) -> Result<(), String> {
-        let Some(group) = self
-            .coordinator
-            .groups()
-            .get(GROUP)
-            .filter(|_| self.orderly)
-        else {
-            return Ok(());
-        };
-        let known = |id: &str| match group {
-            Group::Classic(group) => group.members().contains_key(id),
-            Group::Consumer(group) => group.members().contains_key(id),
-        };
-        let mut believers: BTreeMap<i32, &str> = BTreeMap::new();
-        for member in self.members.iter().filter(|member| known(&member.id)) {
-            for partition in &member.owned {
-                if let Some(other) = believers.insert(*partition, &member.id) {
-                    return Err(format!(
-                        "{other} and {} believe that they own {partition}",
-                        member.id
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_owners(&self) -> Result<(), String> {
-        let Some(Group::Consumer(group)) = self.coordinator.groups().get(GROUP) else {
-            return Ok(());
-        };
-        let mut owners = BTreeMap::new();
-        for (id, member) in group.members() {
-            let current = &member.current;
-            let mine = places(&current.assigned).chain(places(&current.pending_revocation));
-            for place in mine {
-                if let Some(other) = owners.insert(place, id) {
-                    return Err(format!("{place:?} is owned by {other} and {id} at once"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_offsets(&mut self) -> Result<(), String> {
-        let mut offsets = BTreeMap::new();
-        for (_, _, partition, value) in self.coordinator.offsets().iter() {
-            offsets.insert(partition, value.offset);
-        }
-        for (partition, offset) in self.acknowledged.iter().chain(&self.offsets) {
-            let found = offsets.get(partition).copied().unwrap_or(-1);
-            if found < *offset {
-                return Err(format!("{partition}: committed {offset}, found {found}"));
-            }
-        }
-        self.offsets = offsets;
-        Ok(())
-    }
-
-    fn check_settled(&self) -> Result<(), String> {
-        let group = self
-            .coordinator
-            .groups()
-            .get(GROUP)
-            .ok_or("no group is left")?;
-        if group.state_name() != "Stable" || group.member_count() != self.members.len() {
-            let (state, count) = (group.state_name(), group.member_count());
-            return Err(format!(
-                "{state} with {count} of {} members",
-                self.members.len()
-            ));
-        }
-        let mut owned = BTreeSet::new();
-        for member in &self.members {
-            for partition in &member.owned {
-                if !owned.insert(*partition) {
-                    return Err(format!("{partition} has two owners in the end"));
-                }
-            }
-        }
-        match owned.len() == PARTITIONS as usize {
-            true => Ok(()),
-            false => Err(format!("only {owned:?} are owned in the end")),
-        }
-    }
 }
 
 /// Leaves the latest record of each key, where it was.
@@ -738,6 +634,23 @@ mod tests {
     #[test]
     fn seed_7216_a_downgrade_in_the_middle_of_a_hand_over() {
         run(7216).map_err(|broken| broken.to_string()).unwrap();
+    }
+
+    /// An upgrade in the middle of a cooperative rebalance, and a cooperative member that rejoined
+    /// with partitions that it had lost unawares.
+    #[test]
+    fn seed_35_cooperative_members_and_an_upgrade() {
+        run(35).map_err(|broken| broken.to_string()).unwrap();
+    }
+
+    /// A leader of a cooperative group that does not wait for its members is found as well.
+    #[test]
+    fn a_hasty_leader_is_found() {
+        let odd = (0..60).map(|number| 2 * number + 1);
+        let found = odd.map(|seed| run_with(seed, Some(Canary::EarlyHandOver)));
+        let found = found.filter_map(Result::err);
+        let found = found.filter(|broken| broken.what.contains("client-"));
+        assert!(found.count() > 0);
     }
 
     #[test]

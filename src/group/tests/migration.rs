@@ -255,3 +255,68 @@ fn classic_members_of_a_consumer_group_leave_by_leave_group() {
     assert_eq!(errors, [ErrorCode::None, unknown, unknown]);
     assert_eq!(bench.group().member_count(), 1);
 }
+
+/// Found by the simulation (seed 35): the answer that told a cooperative member to give up two
+/// partitions was lost, and the upgrade gave them to another while it still had them.
+#[test]
+fn an_upgrade_leaves_a_cooperative_member_what_it_said_it_owned() {
+    let mut bench = Bench::new();
+    let first = classic_one(&mut bench);
+    let (_, parked) = bench.join_with_id(Join::default());
+    let owned_by_first = Subscription {
+        version: 1,
+        topics: ["t".to_owned()].into(),
+        owned: [("t".to_owned(), (0..4).collect())].into(),
+        ..Default::default()
+    };
+    let token = bench.join(Join {
+        member: &first,
+        protocols: vec![("range", owned_by_first.encode())],
+        ..Join::default()
+    });
+    assert_eq!(bench.joined(parked).generation_id, 2);
+    assert_eq!(bench.joined(token).generation_id, 2);
+    let two = encode_assignment(1, &[("t".to_owned(), [0, 1].into())].into());
+    bench.sync(&first, 2, &[(&first, &two)]);
+    // Nobody reads that answer.
+    let joined = bench.consumer(Beat::first("new", &["t"]));
+    assert_eq!((joined.error_code, given(&joined)), (0, Some(Owned::new())));
+    let waiting = bench.consumer(Beat::at("new", joined.member_epoch));
+    assert_eq!(given(&waiting), None);
+    let (_, has) = rejoin(&mut bench, &first, &[0, 1, 2, 3]);
+    assert!(has.len() < 4, "told again: {has:?}");
+    let kept: Vec<i32> = has.into_iter().collect();
+    rejoin(&mut bench, &first, &kept);
+    let given = given(&bench.consumer(Beat::at("new", joined.member_epoch)));
+    assert!(given.is_some_and(|given| !given.is_empty()));
+}
+
+/// Found by the simulation (seed 35): a cooperative member that had been silent for too long was
+/// taken in again with partitions that were another's by then.
+#[test]
+fn a_member_that_was_put_out_unawares_is_told_so_when_it_rejoins_with_what_it_owned() {
+    let mut bench = Bench::new();
+    let first = classic_one(&mut bench);
+    let mut epoch = bench.consumer(Beat::first("new", &["t"])).member_epoch;
+    for _ in 0..8 {
+        epoch = bench.consumer(Beat::at("new", epoch)).member_epoch;
+        bench.pass_ms(9_000);
+    }
+    assert_eq!(bench.group().member_count(), 1);
+    let subscription = |owned: &[i32]| Subscription {
+        version: 1,
+        topics: ["t".to_owned()].into(),
+        owned: [("t".to_owned(), owned.iter().copied().collect())].into(),
+        ..Default::default()
+    };
+    let mut join = |owned: &[i32]| {
+        let token = bench.join(Join {
+            member: &first,
+            protocols: vec![("range", subscription(owned).encode())],
+            ..Join::default()
+        });
+        code(bench.joined(token).error_code)
+    };
+    assert_eq!(join(&[0, 1, 2, 3]), ErrorCode::UnknownMemberId);
+    assert_eq!(join(&[]), ErrorCode::None);
+}
