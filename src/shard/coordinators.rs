@@ -21,6 +21,7 @@ use crate::partition::{self, Partition, Refusal};
 use crate::protocol::ErrorCode;
 use crate::record::{BatchBuilder, Codec, Origin, Scratch};
 
+use super::answers::Answers;
 use super::coordinator_load::Loading;
 use super::core::{Core, Slot, Timer};
 use super::message::{Effects, Reply, Ticket};
@@ -77,6 +78,7 @@ pub(super) struct Coordinators {
     pub(super) topics: TopicView,
     /// Those that can go on loading now.
     pub(super) queue: VecDeque<Slot>,
+    pub(super) answers: Answers,
     settings: Settings,
     seeds: Prng,
     /// Those that have decided something this turn.
@@ -94,6 +96,7 @@ impl Coordinators {
             seats: BTreeMap::new(),
             topics: TopicView::default(),
             queue: VecDeque::new(),
+            answers: Answers::default(),
             settings: group_settings(settings),
             seeds,
             changed: BTreeSet::new(),
@@ -169,6 +172,7 @@ impl Core {
         for slot in slots {
             self.unseat(slot, ErrorCode::NotCoordinator, effects);
         }
+        self.coordinators.answers.give_all(effects);
     }
 
     /// Asks a coordinator.
@@ -257,7 +261,7 @@ impl Core {
             seat.gathered.add(&decision.records, now.wall.0, room);
         }
         if seat.gathered.batches.is_empty() && seat.rounds.is_empty() {
-            seat.answer(decision.replies, effects);
+            seat.answer(decision.replies, &mut coordinators.answers, effects);
         } else {
             seat.gathered.replies.extend(decision.replies);
             coordinators.changed.insert(slot);
@@ -296,7 +300,8 @@ impl Core {
             };
             let token = partition::Token { number, part: PART };
             let waits = last.is_some_and(|last| partition.wait_for_commit(last, token));
-            let Some(seat) = self.coordinators.seats.get_mut(&slot) else {
+            let coordinators = &mut self.coordinators;
+            let Some(seat) = coordinators.seats.get_mut(&slot) else {
                 continue;
             };
             if waits {
@@ -309,7 +314,7 @@ impl Core {
                 // Nothing new to write: the answers wait for what was decided before.
                 round.replies.extend(gathered.replies);
             } else {
-                seat.answer(gathered.replies, effects);
+                seat.answer(gathered.replies, &mut coordinators.answers, effects);
             }
         }
     }
@@ -326,7 +331,8 @@ impl Core {
         if !ok {
             return self.reload(now, slot, ErrorCode::NotCoordinator, effects);
         }
-        let Some(seat) = self.coordinators.seats.get_mut(&slot) else {
+        let coordinators = &mut self.coordinators;
+        let Some(seat) = coordinators.seats.get_mut(&slot) else {
             return;
         };
         // Rounds of a coordinator that was thrown away are not there any more.
@@ -336,7 +342,7 @@ impl Core {
             .is_some_and(|round| round.number <= number)
         {
             if let Some(round) = seat.rounds.pop_front() {
-                seat.answer(round.replies, effects);
+                seat.answer(round.replies, &mut coordinators.answers, effects);
             }
         }
     }
@@ -361,14 +367,15 @@ impl Core {
     /// Everybody who waits for this coordinator is told `error`; what it knew is forgotten.
     fn refuse_all(&mut self, slot: Slot, error: ErrorCode, effects: &mut Effects) {
         let fresh = self.coordinators.new_coordinator();
-        let Some(seat) = self.coordinators.seats.get_mut(&slot) else {
+        let coordinators = &mut self.coordinators;
+        let Some(seat) = coordinators.seats.get_mut(&slot) else {
             return;
         };
         let coordinator = std::mem::replace(&mut seat.coordinator, fresh);
         seat.gathered = Gathered::default();
         seat.rounds.clear();
         let parked = coordinator.unload(error);
-        seat.answer(parked, effects);
+        seat.answer(parked, &mut coordinators.answers, effects);
         for ticket in std::mem::take(&mut seat.asked).into_values() {
             effects.replies.push((ticket, Reply::Group(Err(error))));
         }
@@ -379,11 +386,15 @@ impl Core {
 const NOWHERE: Slot = Slot(u32::MAX);
 
 impl Seat {
-    fn answer(&mut self, replies: Vec<(Token, Answer)>, effects: &mut Effects) {
+    fn answer(
+        &mut self,
+        replies: Vec<(Token, Answer)>,
+        answers: &mut Answers,
+        effects: &mut Effects,
+    ) {
         for (token, reply) in replies {
             if let Some(ticket) = self.asked.remove(&token) {
-                let reply = Reply::Group(Ok(Box::new(reply)));
-                effects.replies.push((ticket, reply));
+                answers.give(ticket, Reply::Group(Ok(Box::new(reply))), effects);
             }
         }
     }

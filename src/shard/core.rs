@@ -43,6 +43,8 @@ pub(super) enum Timer {
     Coordinator(Slot),
     /// Coordinators have more to load.
     Loading,
+    /// Coordinators' answers wait for their turn.
+    Answers,
     /// A job that waits for bytes.
     Job(u64),
     /// Retention is due.
@@ -196,6 +198,7 @@ impl Core {
     /// The turn is over: what it appended becomes one write for each log.
     pub fn end_turn(&mut self, now: Now, effects: &mut Effects) {
         self.commit_groups(now, effects);
+        self.hand_out_answers(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
             if let Some(partition) = self.partitions.get_mut(slot) {
                 partition.flush_turn(now, &mut effects.disk);
@@ -346,6 +349,8 @@ impl Core {
                 Timer::Metadata => self.tick_metadata(now, effects),
                 Timer::Coordinator(slot) => self.tick_coordinator(now, slot, effects),
                 Timer::Loading => self.load_more(now, effects),
+                // The end of the turn hands them out; this is only so that there is one.
+                Timer::Answers => {}
                 Timer::Job(number) => self.run_again(now, number, effects),
                 Timer::Retention => self.retain(now, effects),
                 Timer::Cleaning => self.clean(now, effects),

@@ -3,6 +3,7 @@
 //!
 //! Knows no connection, no frame, no socket, no clock. Never waits.
 
+mod answers;
 mod appends;
 mod checkpoints;
 mod cleaning;

@@ -94,11 +94,15 @@ fn commit(group: &str, partitions: std::ops::Range<i32>, offset: i64, metadata: 
 }
 
 fn join(group: &str) -> Body {
+    join_as(group, "instance")
+}
+
+fn join_as(group: &str, instance: &str) -> Body {
     let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
     // A static member gets its id in the first round.
     let request = JoinGroupRequest::default()
         .with_group_id(text(group).into())
-        .with_group_instance_id(Some(text("instance")))
+        .with_group_instance_id(Some(text(instance)))
         .with_session_timeout_ms(10_000)
         .with_rebalance_timeout_ms(10_000)
         .with_protocol_type(text("consumer"))
@@ -317,4 +321,36 @@ fn a_deleted_offsets_topic_takes_its_coordinators_along() {
     assert!(world.answer(parked).is_some());
     let late = world.fetch(home, "g");
     assert_eq!(world.answer(late), Some(Err(ErrorCode::NotCoordinator)));
+}
+
+/// A rebalance of 500 held up what else came to the core for as long as 500 frames and sockets take.
+#[test]
+fn a_turn_hands_out_only_so_many_answers_and_the_next_ones_the_rest() {
+    const MEMBERS: usize = 100;
+    let (mut world, home) = world();
+    let instances = (0..MEMBERS).map(|number| format!("instance-{number}"));
+    let asked: Vec<u64> = instances
+        .map(|instance| world.group(home, join_as("g", &instance)))
+        .collect();
+    world.settle();
+    assert!(world.replies.is_empty(), "the first rebalance waits");
+    while world.replies.is_empty() {
+        world.now.mono = world.now.mono.after_ms(1_000);
+        world.turn();
+    }
+    let (mut turns, mut given) = (1, world.replies.len());
+    while world.replies.len() < MEMBERS {
+        assert!((1..=64).contains(&given), "{given} in turn {turns}");
+        let before = world.replies.len();
+        world.turn();
+        given = world.replies.len() - before;
+        turns += 1;
+    }
+    assert!(turns > 2, "{turns}");
+    for number in asked {
+        match world.answer(number) {
+            Some(Ok(Answer::JoinGroup(joined))) => assert_eq!(joined.error_code, 0),
+            other => panic!("{other:?}"),
+        }
+    }
 }
