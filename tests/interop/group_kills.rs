@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, Kind};
-use crate::groups::{Diary, Library, Member, PARTITIONS, violations};
+use crate::diary::{Diary, judge};
+use crate::groups::{Library, Member, PARTITIONS};
 use crate::librdkafka;
 
 const MEMBERS: usize = 3;
@@ -158,29 +159,20 @@ fn kills(name: &str, library: Library, assignor: &'static str) -> Result<(), Str
     members.into_iter().try_for_each(Member::leave)?;
     let committed = watch.end()?;
     let pages = diary.pages.lock().expect("unpoisoned");
-    for partition in 0..PARTITIONS {
-        let all = pages.processed.range((partition, 0)..(partition + 1, 0));
-        let wanted = all.count() as i64;
-        if committed.get(&partition) != Some(&wanted) {
-            let found = committed.get(&partition);
-            return Err(format!(
-                "partition {partition}: committed {found:?} of {wanted}"
-            ));
-        }
+    let processed = pages.processed_by_partition();
+    if committed != processed {
+        return Err(format!("processed {processed:?}, committed {committed:?}"));
     }
-    let mut entries = pages.entries.clone();
-    entries.sort_by_key(|entry| entry.microseconds);
-    let wrong = violations(&entries, true);
-    times.sort_unstable();
+    let judged = judge(&pages, true);
     println!(
-        "\n| {name} | {rounds} kills | {sent} records | first commit after {times:?} ms | {} violations |",
-        wrong.len()
+        "\n| {name} | {rounds} kills | {sent} records | first commit after each, in ms: {times:?} | {} |",
+        if judged.is_ok() {
+            "sound"
+        } else {
+            "violations"
+        }
     );
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(wrong.into_iter().take(10).collect::<Vec<_>>().join("\n"))
-    }
+    judged
 }
 
 #[test]

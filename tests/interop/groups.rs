@@ -1,23 +1,23 @@
 //! Issue 3, item 1: members of every library come and go while records flow.
 //!
-//! A member is a process that keeps a diary on its stdout: what it was assigned, what was revoked, each record
-//! it processed; it commits as it goes and leaves when its stdin closes. The times in the diaries come from one
-//! machine's clock, and a member writes `revoked` before it tells the broker, so sorting by time is sound.
+//! A member is a process that keeps a diary on its stdout (see `diary`), commits as it goes and leaves when its
+//! stdin closes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
+use crate::diary::{Diary, Entry, Event, judge, now, parse};
 use crate::{clients, librdkafka};
 
 pub const PARTITIONS: i32 = 12;
 const RECORDS: usize = 16_000;
-/// How long the members may take to settle and catch up after each change.
-const STAGE_MAX: Duration = Duration::from_secs(60);
+/// How long the last commits may take to come.
+const COMMIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a silent member is taken to be alive.
 const SESSION_MS: u32 = 6_000;
@@ -30,83 +30,6 @@ pub enum Library {
     Node(&'static str),
     Go(&'static str),
     Java,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Started,
-    Assigned(Vec<i32>),
-    /// Given back, or lost.
-    Revoked(Vec<i32>),
-    Record(i32, i64),
-    Refused(String),
-    /// The member ended: by itself, or killed by us.
-    Ended,
-}
-
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub microseconds: u64,
-    member: usize,
-    event: Event,
-}
-
-/// What all members of a group wrote down.
-#[derive(Default)]
-pub struct Diary {
-    pub pages: Mutex<Pages>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-pub struct Pages {
-    pub entries: Vec<Entry>,
-    pub processed: BTreeSet<(i32, i64)>,
-    pub assigned_once: BTreeSet<usize>,
-    ended: BTreeSet<usize>,
-}
-
-impl Diary {
-    fn write(&self, entry: Entry) {
-        let mut pages = self.pages.lock().expect("unpoisoned");
-        match &entry.event {
-            Event::Record(partition, offset) => {
-                pages.processed.insert((*partition, *offset));
-            }
-            Event::Assigned(_) => {
-                pages.assigned_once.insert(entry.member);
-            }
-            Event::Ended => {
-                pages.ended.insert(entry.member);
-            }
-            _ => {}
-        }
-        pages.entries.push(entry);
-        self.changed.notify_all();
-    }
-
-    /// Waits until the pages say so.
-    pub fn wait(&self, what: &str, done: impl Fn(&Pages) -> bool) -> Result<(), String> {
-        let pages = self.pages.lock().expect("unpoisoned");
-        let waited = self
-            .changed
-            .wait_timeout_while(pages, STAGE_MAX, |pages| !done(pages));
-        let (pages, timeout) = waited.expect("unpoisoned");
-        if !timeout.timed_out() {
-            return Ok(());
-        }
-        let last = pages
-            .entries
-            .iter()
-            .rev()
-            .filter(|entry| !matches!(entry.event, Event::Record(..)));
-        let last: Vec<String> = last.take(30).map(|entry| format!("{entry:?}")).collect();
-        let processed = pages.processed.len();
-        Err(format!(
-            "not within {STAGE_MAX:?}: {what}; {processed} processed; latest first:\n{}",
-            last.join("\n")
-        ))
-    }
 }
 
 /// One process that is a member of a group; dropping it kills it.
@@ -225,40 +148,6 @@ impl Drop for Member {
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_micros() as u64
-}
-
-/// `@ <microseconds> <kind> <words>`; other lines are a runtime's chatter.
-fn parse(member: usize, line: &str) -> Option<Entry> {
-    let mut words = line.strip_prefix("@ ")?.split(' ');
-    let microseconds = words.next()?.parse().ok()?;
-    let kind = words.next()?;
-    let rest: Vec<&str> = words.collect();
-    let partitions = || {
-        rest.get(1)?
-            .split(',')
-            .map(|word| word.parse().ok())
-            .collect::<Option<Vec<i32>>>()
-    };
-    let event = match kind {
-        "started" => Event::Started,
-        "assigned" => Event::Assigned(partitions().unwrap_or_default()),
-        "revoked" | "lost" => Event::Revoked(partitions().unwrap_or_default()),
-        "record" => Event::Record(rest.first()?.parse().ok()?, rest.get(1)?.parse().ok()?),
-        "refused" => Event::Refused(rest.join(" ")),
-        _ => return None,
-    };
-    Some(Entry {
-        microseconds,
-        member,
-        event,
-    })
-}
-
 /// librdkafka's members are this test binary once more: the way to have them as processes that can be killed.
 fn librdkafka_member(words: [&str; 4]) -> Command {
     let mut program = Command::new(std::env::current_exe().expect("this program"));
@@ -285,6 +174,8 @@ fn becomes_a_librdkafka_member_when_asked() {
 /// Samples the group's committed offsets, as an admin would, until told to stop.
 struct Commits {
     stop: Arc<AtomicBool>,
+    /// The latest, by partition.
+    latest: Arc<Mutex<BTreeMap<i32, i64>>>,
     sampler: std::thread::JoinHandle<Result<BTreeMap<i32, i64>, String>>,
 }
 
@@ -293,6 +184,8 @@ impl Commits {
         let stop = Arc::new(AtomicBool::new(false));
         let (bootstrap, group, topic) = (bootstrap.to_owned(), group.to_owned(), topic.to_owned());
         let until = Arc::clone(&stop);
+        let latest: Arc<Mutex<BTreeMap<i32, i64>>> = Arc::default();
+        let into = Arc::clone(&latest);
         let sampler = std::thread::spawn(move || {
             let mut admin = librdkafka::Committed::of(&bootstrap, &group, &topic, PARTITIONS)?;
             let mut highest = BTreeMap::new();
@@ -306,13 +199,40 @@ impl Commits {
                         ));
                     }
                 }
+                into.lock().expect("unpoisoned").clone_from(&highest);
                 if last {
                     return Ok(highest);
                 }
                 std::thread::park_timeout(Duration::from_millis(250));
             }
         });
-        Commits { stop, sampler }
+        Commits {
+            stop,
+            latest,
+            sampler,
+        }
+    }
+
+    /// Waits until everything that was processed is committed. A member that leaves in the middle of a rebalance
+    /// cannot commit any more, and not every library waits for the rebalance: so this is asked of the group while it
+    /// has members.
+    fn wait_for(&self, diary: &Diary) -> Result<(), String> {
+        let end = Instant::now() + COMMIT_MAX;
+        loop {
+            let processed = diary
+                .pages
+                .lock()
+                .expect("unpoisoned")
+                .processed_by_partition();
+            let committed = self.latest.lock().expect("unpoisoned").clone();
+            if committed == processed {
+                return Ok(());
+            }
+            if Instant::now() > end || self.sampler.is_finished() {
+                return Err(format!("processed {processed:?}, committed {committed:?}"));
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
     }
 
     /// The committed offset of each partition at the end.
@@ -385,7 +305,7 @@ impl Flow {
         )
     }
 
-    fn run(&mut self, records: usize) -> Result<(), String> {
+    fn run(&mut self, records: usize, commits: &Commits) -> Result<(), String> {
         let count = records.div_ceil(7);
         self.stage(count, |flow| flow.join(&[1, 2]))?;
         self.stage(count, |flow| flow.join(&[3, 4]))?;
@@ -396,6 +316,7 @@ impl Flow {
         })?;
         self.stage(count, |flow| flow.join(&[7, 8, 9]))?;
         self.stage(count, |flow| flow.leave(&[4, 7]))?;
+        commits.wait_for(&self.diary)?;
         let rest: Vec<usize> = self.members.keys().copied().collect();
         self.leave(&rest)
     }
@@ -437,122 +358,17 @@ fn flow(
         members: BTreeMap::new(),
         produced: 0,
     };
-    let ran = flow.run(records);
+    let ran = flow.run(records, &commits);
     let committed = commits.end();
     ran?;
     let committed = committed?;
     let pages = flow.diary.pages.lock().expect("unpoisoned");
-    for partition in 0..PARTITIONS {
-        let wanted = pages
-            .processed
-            .range((partition, 0)..(partition + 1, 0))
-            .count() as i64;
-        if committed.get(&partition) != Some(&wanted) {
-            return Err(format!(
-                "partition {partition}: committed {:?} of {wanted}",
-                committed.get(&partition)
-            ));
-        }
+    let processed = pages.processed_by_partition();
+    if committed != processed {
+        return Err(format!("processed {processed:?}, committed {committed:?}"));
     }
-    let mut entries = pages.entries.clone();
-    entries.sort_by_key(|entry| entry.microseconds);
-    let wrong = violations(&entries, false);
-    if wrong.is_empty() {
-        let all = entries
-            .iter()
-            .filter(|entry| matches!(entry.event, Event::Record(..)));
-        Ok(all.count() - pages.processed.len())
-    } else {
-        Err(wrong.into_iter().take(10).collect::<Vec<_>>().join("\n"))
-    }
-}
-
-/// One owner at a time; in order, without gaps, for each owner; nothing processed that another one owns.
-pub fn violations(entries: &[Entry], may_repeat: bool) -> Vec<String> {
-    let mut owners: BTreeMap<i32, usize> = BTreeMap::new();
-    let mut next: BTreeMap<i32, i64> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for Entry {
-        microseconds,
-        member,
-        event,
-    } in entries
-    {
-        match event {
-            Event::Started | Event::Refused(_) => {}
-            Event::Assigned(partitions) => {
-                for partition in partitions {
-                    let before = owners.insert(*partition, *member);
-                    if let Some(owner) = before.filter(|owner| owner != member) {
-                        wrong.push(format!(
-                            "{microseconds}: {member} got {partition} while {owner} owned it"
-                        ));
-                    }
-                    next.remove(partition);
-                }
-            }
-            Event::Revoked(partitions) => {
-                owners
-                    .retain(|partition, owner| owner != member || !partitions.contains(partition));
-            }
-            Event::Ended => owners.retain(|_, owner| owner != member),
-            Event::Record(partition, offset) => {
-                if owners.get(partition) != Some(member) {
-                    let owner = owners.get(partition);
-                    wrong.push(format!("{microseconds}: {member} processed {partition}@{offset}, owned by {owner:?}"));
-                    continue;
-                }
-                let wanted = next.insert(*partition, offset + 1).unwrap_or(*offset);
-                if *offset > wanted || (*offset < wanted && !may_repeat) {
-                    wrong.push(format!(
-                        "{microseconds}: {member} processed {partition}@{offset}, not {wanted}"
-                    ));
-                }
-            }
-        }
-    }
-    wrong
-}
-
-fn diary(events: &[(usize, Event)]) -> Vec<Entry> {
-    let numbered = events.iter().zip(1..);
-    numbered
-        .map(|((member, event), microseconds)| Entry {
-            microseconds,
-            member: *member,
-            event: event.clone(),
-        })
-        .collect()
-}
-
-#[test]
-fn interop_groups_a_partition_that_is_handed_over_has_no_violation() {
-    let handed_over = diary(&[
-        (1, Event::Assigned(vec![0, 1])),
-        (1, Event::Record(0, 0)),
-        (1, Event::Revoked(vec![0])),
-        (2, Event::Assigned(vec![0])),
-        (2, Event::Record(0, 0)),
-        (1, Event::Record(1, 0)),
-        (1, Event::Ended),
-        (2, Event::Assigned(vec![1])),
-    ]);
-    assert_eq!(violations(&handed_over, false), Vec::<String>::new());
-}
-
-#[test]
-fn interop_groups_two_owners_a_gap_and_a_stranger_are_violations() {
-    let owned = (1, Event::Assigned(vec![0]));
-    let two_owners = diary(&[owned.clone(), (2, Event::Assigned(vec![0]))]);
-    assert_eq!(violations(&two_owners, false).len(), 1);
-    let gap = diary(&[
-        owned.clone(),
-        (1, Event::Record(0, 4)),
-        (1, Event::Record(0, 6)),
-    ]);
-    assert_eq!(violations(&gap, true).len(), 1);
-    let stranger = diary(&[owned, (2, Event::Record(0, 0))]);
-    assert_eq!(violations(&stranger, false).len(), 1);
+    judge(&pages, false)?;
+    Ok(pages.records() - pages.processed.len())
 }
 
 #[test]

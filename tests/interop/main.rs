@@ -27,6 +27,7 @@
 mod broker;
 mod clients;
 mod compaction;
+mod diary;
 mod group_kills;
 mod groups;
 mod librdkafka;

@@ -5,6 +5,8 @@ import { deadline, dump, event, numbers, stopWhenStdinCloses } from './wire.mjs'
 
 const BYTES_PER_FETCH = 8 << 20
 const RECORDS_PER_COMMIT = 500
+// Before the commit of a partition is asked for once more.
+const GAP_MILLISECONDS = 100
 
 export async function read(bootstrap, wanted, topics) {
   const consumer = new Consumer({ clientId: 'interop', groupId: 'unused', bootstrapBrokers: [bootstrap] })
@@ -80,34 +82,69 @@ export async function work(bootstrap, groupId, topic, assignor) {
   consumer.on('error', error => event('refused', JSON.stringify(error.message)))
   const done = new Map()
   let owned = []
+  let uncommitted = 0
   // The stream does not drop what it has buffered when a partition goes, and a fetch that is under way brings more of
   // it; when a partition comes, the stream begins at its last commit. So of what it hands on, an application that is
-  // to process a partition in order, and only while it owns it, has to take what is next from the last commit on and
-  // nothing else; and as long as it does not know that commit, it takes nothing, so that it commits nothing either.
-  // Where nothing is committed the stream does not go back at all, so the beginning is committed first.
-  const position = new Map()
-  const locate = async partitions => {
-    partitions.forEach(partition => position.set(partition, partitions))
-    while (partitions.some(partition => position.get(partition) === partitions)) {
+  // to process a partition in order, and only while it owns it, has to take what is next from the last commit on.
+  // Until it knows that commit, what comes waits, since the stream hands nothing on twice; so does what comes after a
+  // gap, and the commit is asked for again: whoever had the partition before may have committed meanwhile. Where
+  // nothing is committed the stream does not go back at all, so the beginning is committed first.
+  const held = new Map()
+  let stopping = false
+  const drain = (partition, mine) => {
+    if (mine.next === null || stopping) return
+    while (mine.waiting.delete(mine.next)) {
+      event('record', partition, mine.next)
+      done.set(partition, mine.next)
+      mine.next += 1n
+      uncommitted += 1
+    }
+    for (const offset of mine.waiting) {
+      if (offset < mine.next) mine.waiting.delete(offset)
+    }
+    if (mine.waiting.size > 0 && !mine.asking) {
+      mine.asking = true
+      setTimeout(ask, GAP_MILLISECONDS, [[partition, mine]])
+    }
+  }
+  const take = (partition, offset) => {
+    const mine = held.get(partition)
+    if (mine === undefined) return
+    mine.waiting.add(offset)
+    drain(partition, mine)
+  }
+  const isHeld = ([partition, mine]) => held.get(partition) === mine
+  const ask = async asked => {
+    let left = asked.filter(isHeld)
+    while (left.length > 0) {
       try {
+        const partitions = left.map(([partition]) => partition)
         const committed = (await consumer.listCommittedOffsets({ topics: [{ topic, partitions }] })).get(topic)
-        const offsets = partitions
-          .filter(partition => committed[partition] < 0n && position.get(partition) === partitions)
-          .map(partition => ({ topic, partition, offset: 0n, leaderEpoch: -1 }))
+        const unset = left.filter(each => isHeld(each) && committed[each[0]] < 0n)
+        const offsets = unset.map(([partition]) => ({ topic, partition, offset: 0n, leaderEpoch: -1 }))
         if (offsets.length > 0) await consumer.commit({ offsets })
-        for (const partition of partitions) {
-          const offset = committed[partition]
-          if (position.get(partition) === partitions) position.set(partition, offset > 0n ? offset : 0n)
+        for (const [partition, mine] of left.filter(isHeld)) {
+          const offset = committed[partition] > 0n ? committed[partition] : 0n
+          if (mine.next === null || mine.next < offset) mine.next = offset
+          mine.asking = false
+          drain(partition, mine)
         }
+        return
       } catch (error) {
         event('refused', JSON.stringify(error.message))
         await new Promise(resolve => setTimeout(resolve, 100))
+        left = left.filter(isHeld)
       }
     }
   }
+  const hold = partitions => {
+    const asked = partitions.map(partition => [partition, { next: null, waiting: new Set(), asking: true }])
+    asked.forEach(([partition, mine]) => held.set(partition, mine))
+    ask(asked)
+  }
   const revoke = partitions => {
     partitions.forEach(partition => done.delete(partition))
-    partitions.forEach(partition => position.delete(partition))
+    partitions.forEach(partition => held.delete(partition))
     if (partitions.length > 0) event('revoked', '-', numbers(partitions))
     owned = owned.filter(partition => !partitions.includes(partition))
   }
@@ -124,7 +161,7 @@ export async function work(bootstrap, groupId, topic, assignor) {
       revoke(owned.filter(partition => !now.includes(partition)))
       owned = now
       if (added.length > 0 || (!joined && consumer.assignments)) event('assigned', '-', numbers(added))
-      if (added.length > 0) locate(added)
+      if (added.length > 0) hold(added)
       joined ||= consumer.assignments !== null
     })
   } else {
@@ -132,7 +169,7 @@ export async function work(bootstrap, groupId, topic, assignor) {
     consumer.on('consumer:group:join', ({ generationId, assignments }) => {
       owned = mine(assignments)
       event('assigned', generationId, numbers(owned))
-      if (owned.length > 0) locate(owned)
+      if (owned.length > 0) hold(owned)
     })
   }
   const stream = await consumer.consume({
@@ -141,7 +178,6 @@ export async function work(bootstrap, groupId, topic, assignor) {
     fallbackMode: 'earliest'
   })
   event('started')
-  let stopping = false
   stopWhenStdinCloses(async () => {
     stopping = true
     clearInterval(ticking)
@@ -152,7 +188,6 @@ export async function work(bootstrap, groupId, topic, assignor) {
     event('left')
     process.exit(0)
   })
-  let uncommitted = 0
   const commit = async () => {
     if (done.size === 0) return
     const offsets = [...done].map(([partition, offset]) => ({
@@ -173,11 +208,7 @@ export async function work(bootstrap, groupId, topic, assignor) {
   }
   const ticking = setInterval(commit, 100)
   for await (const { partition, offset } of stream) {
-    if (position.get(partition) !== offset) continue
-    position.set(partition, offset + 1n)
-    event('record', partition, offset)
-    done.set(partition, offset)
-    uncommitted += 1
+    take(partition, offset)
     if (uncommitted >= RECORDS_PER_COMMIT) await commit()
     if (stopping) break
   }

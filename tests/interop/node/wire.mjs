@@ -33,9 +33,28 @@ export function dump({ topic, partition, offset, key, value, headers, timestamp 
   put(JSON.stringify(line) + '\n')
 }
 
+// The wall clock in nanoseconds, less the clock that hrtime counts by: both are read together, and anew until they were
+// read within 50 microseconds. performance.timeOrigin is not that careful: on a busy machine it is off by a millisecond
+// now and then, so that one member seems to act after another one that it in fact made way for.
+function clockOffset() {
+  for (;;) {
+    const wall = Date.now()
+    let before
+    let now = wall
+    while (now === wall) {
+      before = process.hrtime.bigint()
+      now = Date.now()
+    }
+    const after = process.hrtime.bigint()
+    if (now === wall + 1 && after - before < 50_000n) return BigInt(now) * 1_000_000n - after
+  }
+}
+
+const offset = clockOffset()
+
 /** One line of a group member's diary: when (microseconds of the wall clock), what, and on what. */
 export function event(kind, ...words) {
-  const now = Math.round((performance.timeOrigin + performance.now()) * 1000)
+  const now = (offset + process.hrtime.bigint()) / 1_000n
   put(['@', now, kind, ...words].join(' ') + '\n')
 }
 
