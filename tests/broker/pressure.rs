@@ -108,7 +108,7 @@ fn watch(broker: &Broker, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
 fn producers_of_a_mebibyte_each_all_at_once_are_taken_within_the_budget() {
     let producers = setting("CORELANE_PRODUCERS", 400) as usize;
     let budget_mib = setting("CORELANE_PRODUCERS_MEMORY_MIB", 128);
-    limits::raise_descriptors();
+    limits::raise_descriptors().expect("descriptors for all of them");
     let memory = format!("{budget_mib}MiB");
     let arguments = ["--memory", &memory, "--set", "log.retention.bytes=67108864"];
     let more = [
