@@ -28,6 +28,7 @@ pub(super) fn start(row: &Row, side: Side, round: u64, broker: &Broker) -> Measu
         curve: Vec::new(),
         ladder: Vec::new(),
         valid: true,
+        why: String::new(),
     }
 }
 
@@ -69,6 +70,7 @@ impl Comparison<'_> {
             curve: Vec::new(),
             ladder: Vec::new(),
             valid: true,
+            why: String::new(),
         };
         let flags = match row.action {
             Action::Start => return Ok(start(row, side, round, broker)),
@@ -95,6 +97,9 @@ impl Comparison<'_> {
         measured.command = format!("corelane bench {}{configs} -b ADDRESS", words.join(" "));
         measured.figures = figures(&outcome);
         measured.valid = outcome.validity.good;
+        if !measured.valid {
+            measured.why = format!("{:?}", outcome.validity);
+        }
         measured.curve = outcome
             .latency()
             .map_or_else(Vec::new, |latency| latency.curve.clone());

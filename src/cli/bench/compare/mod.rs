@@ -238,7 +238,8 @@ impl Comparison<'_> {
     fn round(&self, rows: &[&'static Row], results: &mut Results) -> Result<(), Failed> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let round = now.map_or(0, |since| since.as_secs());
-        for first in [Side::OursDurable, Side::KafkaDefault] {
+        // Kafka first: its knee decides at which rates both are measured.
+        for first in [Side::KafkaDefault, Side::OursDurable] {
             let only = &self.arguments.only;
             let name = if first.is_kafka() { "kafka" } else { "ours" };
             if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
@@ -257,7 +258,18 @@ impl Comparison<'_> {
                 let sides = row.sides.iter().copied();
                 for side in sides.filter(|side| side.is_kafka() == first.is_kafka()) {
                     let begun = std::time::Instant::now();
-                    let measured = self.measure(row, side, round, &mut broker, results)?;
+                    let measured = match self.measure(row, side, round, &mut broker, results) {
+                        Ok(measured) => measured,
+                        // One row less: the others, and the rounds to come, are worth having.
+                        Err(failed) => {
+                            let whose = side.words();
+                            eprintln!("  {:<18} {whose:<24} NOT MEASURED: {failed}", row.name);
+                            if broker.death().is_some() {
+                                broker = Broker::start(first, &self.room, &self.source(first)?)?;
+                            }
+                            continue;
+                        }
+                    };
                     let figures = row.figures.iter().filter_map(|figure| {
                         let value = results::number(*measured.figures.get(figure.name)?);
                         Some(format!("{} {value} {}", figure.name, figure.unit))
@@ -269,7 +281,10 @@ impl Comparison<'_> {
                         side.words(),
                         figures.join(", "),
                         begun.elapsed().as_secs_f64(),
-                        if measured.valid { "" } else { " NOT VALID" }
+                        match measured.valid {
+                            true => String::new(),
+                            false => format!(" NOT VALID: {}", measured.why),
+                        }
                     );
                     results.measurements.push(measured);
                     results.write(&self.arguments.results)?;

@@ -27,8 +27,11 @@ pub(super) struct Measurement {
     pub(super) curve: Vec<(f64, f64)>,
     /// Rate, p50, p99 in microseconds of each step of a ladder.
     pub(super) ladder: Vec<(f64, f64, f64)>,
-    /// False if records were lost, damaged or refused.
+    /// False if records were lost, damaged or refused: it does not count.
     pub(super) valid: bool,
+    /// What speaks against it.
+    #[serde(default)]
+    pub(super) why: String,
 }
 
 /// All measurements, and where they were taken.
@@ -63,9 +66,11 @@ impl Results {
             .map_err(|error| Failed::operation(format!("{}: {error}", path.display())))
     }
 
-    /// All values of a figure.
+    /// All values of a figure that count.
     pub(super) fn values(&self, row: &str, side: Side, figure: &str) -> Vec<f64> {
-        let of = |measured: &&Measurement| measured.row == row && measured.side == side;
+        let of = |measured: &&Measurement| {
+            measured.row == row && measured.side == side && measured.valid
+        };
         let measured = self.measurements.iter().filter(of);
         measured
             .filter_map(|measured| measured.figures.get(figure).copied())
@@ -234,6 +239,7 @@ mod tests {
                     curve: Vec::new(),
                     ladder: Vec::new(),
                     valid: true,
+                    why: String::new(),
                 });
             }
         }
