@@ -1,4 +1,7 @@
 //! One connection that reads: what to ask for next, and what came.
+//!
+//! The next records are asked for before those that came are checked, as Kafka's own consumer and
+//! librdkafka do: else the broker would be measured with pauses of the client's making.
 
 use std::collections::BTreeMap;
 
@@ -94,6 +97,9 @@ impl Consumer {
             place.is_news = false;
             partitions.push(FetchPartition::new(*index, place.next, bytes_max));
         }
+        if partitions.is_empty() && !in_session {
+            return Ok(());
+        }
         let topics = match partitions.is_empty() {
             true => Vec::new(),
             false => vec![FetchTopic {
@@ -116,12 +122,13 @@ impl Consumer {
         out.send(&frame, &[])
     }
 
-    /// Takes an answer that came at `now`.
+    /// Takes an answer that came at `now`, and asks for more.
     pub(super) fn reply(
         &mut self,
         now: u64,
         frame: &Bytes,
         tally: &mut Tally,
+        out: &mut impl Out,
     ) -> Result<(), String> {
         let version = self.plan.version;
         let (id, body) = parse_response_header(frame, ApiKey::Fetch, version)
@@ -150,9 +157,8 @@ impl Consumer {
             _ if response.session_id == 0 => (0, -1),
             epoch => (response.session_id, epoch.checked_add(1).unwrap_or(1)),
         };
-        let parts = response.topics.iter().flat_map(|topic| &topic.partitions);
-        let mut first = true;
-        for part in parts {
+        let mut came = Vec::new();
+        for part in response.topics.iter().flat_map(|topic| &topic.partitions) {
             if !part.error.is_none() {
                 tally.error(format!("fetch: {}", part.error));
                 if !part.error.is_retriable() {
@@ -161,50 +167,66 @@ impl Consumer {
                 continue;
             }
             for bytes in &part.records {
-                self.take(now, part.index, bytes, std::mem::take(&mut first), tally)?;
+                came.push((part.index, self.pass(part.index, bytes)?, bytes));
             }
+        }
+        self.pump(out)?;
+        let mut first = true;
+        for (partition, from, bytes) in came {
+            self.take(
+                now,
+                partition,
+                from,
+                bytes,
+                std::mem::take(&mut first),
+                tally,
+            );
         }
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        now: u64,
-        partition: PartitionIndex,
-        bytes: &[u8],
-        is_first: bool,
-        tally: &mut Tally,
-    ) -> Result<(), String> {
-        let Some(mut place) = self.places.get(&partition).copied() else {
+    /// Goes on behind the whole batches in `bytes`; returns the offset that was to come next.
+    fn pass(&mut self, partition: PartitionIndex, bytes: &[u8]) -> Result<Offset, String> {
+        let Some(place) = self.places.get_mut(&partition) else {
             return Err(format!("partition {partition} was not asked for"));
         };
-        let mut flow = Flow {
-            requests: u64::from(is_first),
-            ..Flow::default()
-        };
-        let before = place.next;
+        let from = place.next;
         for batch in Batches::new(bytes) {
             match batch {
-                Ok(batch) => {
-                    let records = self.take_batch(now, partition, place, &batch, tally);
-                    flow.records += records;
-                    flow.bytes += batch.header.size() as u64;
-                    place.next = place.next.max(batch.header.last_offset().plus(1));
-                }
+                Ok(batch) => place.next = place.next.max(batch.header.last_offset().plus(1)),
                 // The broker cut the last one: it comes whole with the next answer.
                 Err(BatchError::Incomplete { .. }) => break,
                 Err(error) => return Err(format!("partition {partition}: {error}")),
             }
         }
-        if place.next != before {
-            place.is_news = true;
-            self.places.insert(partition, place);
+        place.is_news |= place.next != from;
+        Ok(from)
+    }
+
+    /// Looks at what came; the first record that is new has the offset `from`.
+    fn take(
+        &mut self,
+        now: u64,
+        partition: PartitionIndex,
+        from: Offset,
+        bytes: &[u8],
+        is_first: bool,
+        tally: &mut Tally,
+    ) {
+        let mut flow = Flow {
+            requests: u64::from(is_first),
+            ..Flow::default()
+        };
+        let mut next = from;
+        for batch in Batches::new(bytes).map_while(Result::ok) {
+            flow.records += self.take_batch(now, partition, next, &batch, tally);
+            flow.bytes += batch.header.size() as u64;
+            next = next.max(batch.header.last_offset().plus(1));
         }
         match self.plan.role {
             Role::Tail => tally.read(now, flow),
             Role::CatchUp | Role::Repeat => tally.catch_up(now, flow),
         }
-        Ok(())
     }
 
     /// Looks at every record of a batch; returns how many were new.
@@ -212,7 +234,7 @@ impl Consumer {
         &mut self,
         now: u64,
         partition: PartitionIndex,
-        place: Place,
+        next: Offset,
         batch: &Batch,
         tally: &mut Tally,
     ) -> u64 {
@@ -233,7 +255,7 @@ impl Consumer {
                         tally.damaged += 1;
                         break;
                     };
-                    if record.offset < place.next {
+                    if record.offset < next {
                         continue;
                     }
                     new += 1;

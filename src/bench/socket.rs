@@ -20,11 +20,17 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Socket {
+    outgoing: Outgoing,
+    buffer: BytesMut,
+    filled: usize,
+}
+
+/// The side of a connection that sends: a reader may ask for more while it still looks at what came.
+#[derive(Debug)]
+pub(super) struct Outgoing {
     stream: TcpStream,
     /// What could not be sent yet.
     out: VecDeque<u8>,
-    buffer: BytesMut,
-    filled: usize,
 }
 
 /// What a read brought.
@@ -54,13 +60,85 @@ impl Socket {
         let mut stream = TcpStream::from_std(stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Socket {
-            stream,
-            out: VecDeque::new(),
+            outgoing: Outgoing {
+                stream,
+                out: VecDeque::new(),
+            },
             buffer: BytesMut::zeroed(READ_BYTES),
             filled: 0,
         })
     }
 
+    /// The side that sends.
+    pub(super) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self) -> io::Result<Came> {
+        if self.filled == self.buffer.len() {
+            let size = self.wanted().unwrap_or(0).max(self.filled + READ_BYTES);
+            self.buffer.resize(size, 0);
+        }
+        let room = &mut self.buffer[self.filled..];
+        let (asked, read) = (room.len(), self.outgoing.stream.read(room));
+        match read {
+            Ok(0) => Ok(Came::End),
+            Ok(count) => {
+                self.filled += count;
+                // A short read has emptied the socket: epoll(7), question 9.
+                Ok(if count < asked { Came::All } else { Came::Some })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Came::All),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Came::Some),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The size of the frame at the front, its own four bytes included.
+    fn wanted(&self) -> Option<usize> {
+        let prefix: [u8; 4] = self.buffer[..self.filled].get(..4)?.try_into().ok()?;
+        Some(4 + u32::from_be_bytes(prefix) as usize)
+    }
+
+    /// Gives each whole frame (without its size) to `take`, in order, with the side that sends.
+    pub(super) fn frames(
+        &mut self,
+        mut take: impl FnMut(Bytes, &mut Outgoing) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut at = 0;
+        while let Some(prefix) = self.buffer[at..self.filled].first_chunk::<4>() {
+            let size = u32::from_be_bytes(*prefix) as usize;
+            if size > ANSWER_BYTES_MAX {
+                return Err(format!("an answer of {size} bytes"));
+            }
+            let (from, to) = (at + 4, at + 4 + size);
+            if to > self.filled {
+                break;
+            }
+            at = to;
+            if size < COPIED_BYTES_MAX {
+                take(
+                    Bytes::copy_from_slice(&self.buffer[from..to]),
+                    &mut self.outgoing,
+                )?;
+                continue;
+            }
+            // Records are read where they lie; the buffer comes back when nobody holds them.
+            let whole = std::mem::take(&mut self.buffer).freeze();
+            let taken = take(whole.slice(from..to), &mut self.outgoing);
+            self.buffer = whole
+                .try_into_mut()
+                .unwrap_or_else(|held| BytesMut::from(&held[..]));
+            taken?;
+        }
+        self.buffer.copy_within(at..self.filled, 0);
+        self.filled -= at;
+        Ok(())
+    }
+}
+
+impl Outgoing {
     /// Sends `head` and then `body`, what does not fit now later.
     pub(super) fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
         let mut sent = 0;
@@ -91,66 +169,6 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
-    }
-
-    /// Reads once.
-    pub(super) fn read(&mut self) -> io::Result<Came> {
-        if self.filled == self.buffer.len() {
-            let size = self.wanted().unwrap_or(0).max(self.filled + READ_BYTES);
-            self.buffer.resize(size, 0);
-        }
-        let room = &mut self.buffer[self.filled..];
-        let (asked, read) = (room.len(), self.stream.read(room));
-        match read {
-            Ok(0) => Ok(Came::End),
-            Ok(count) => {
-                self.filled += count;
-                // A short read has emptied the socket: epoll(7), question 9.
-                Ok(if count < asked { Came::All } else { Came::Some })
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Came::All),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Came::Some),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The size of the frame at the front, its own four bytes included.
-    fn wanted(&self) -> Option<usize> {
-        let prefix: [u8; 4] = self.buffer[..self.filled].get(..4)?.try_into().ok()?;
-        Some(4 + u32::from_be_bytes(prefix) as usize)
-    }
-
-    /// Gives each whole frame (without its size) to `take`, in order.
-    pub(super) fn frames(
-        &mut self,
-        mut take: impl FnMut(Bytes) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let mut at = 0;
-        while let Some(prefix) = self.buffer[at..self.filled].first_chunk::<4>() {
-            let size = u32::from_be_bytes(*prefix) as usize;
-            if size > ANSWER_BYTES_MAX {
-                return Err(format!("an answer of {size} bytes"));
-            }
-            let (from, to) = (at + 4, at + 4 + size);
-            if to > self.filled {
-                break;
-            }
-            at = to;
-            if size < COPIED_BYTES_MAX {
-                take(Bytes::copy_from_slice(&self.buffer[from..to]))?;
-                continue;
-            }
-            // Records are read where they lie; the buffer comes back when nobody holds them.
-            let whole = std::mem::take(&mut self.buffer).freeze();
-            let taken = take(whole.slice(from..to));
-            self.buffer = whole
-                .try_into_mut()
-                .unwrap_or_else(|held| BytesMut::from(&held[..]));
-            taken?;
-        }
-        self.buffer.copy_within(at..self.filled, 0);
-        self.filled -= at;
         Ok(())
     }
 }
