@@ -60,8 +60,9 @@ impl DataDirectory {
 pub(super) const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 pub(super) const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
-/// So long after a write the shard still counts as one that writes: reads of cold bytes hold back.
-const WRITES_LINGER: Duration = Duration::from_millis(5);
+/// So long after a write was begun or done the shard still counts as one that writes: reads of cold
+/// bytes hold back. From its end too, since one that such reads hold up would else let in more.
+const WRITES_LINGER: Duration = Duration::from_millis(20);
 
 /// How many zeros are written at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
@@ -446,8 +447,7 @@ impl Inside {
         );
         let open = self.open(file, Access::Direct, true).await.named("open")?;
         let _permit = self.writes.enter().await;
-        let now = super::clock::mono();
-        self.machine.writes_until.set(now.after(WRITES_LINGER));
+        self.note_write();
         let counts = &self.machine.counts;
         let way = self.directories[usize::from(file.disk)].durable_write;
         let sync_with_write = durable && way == DurableWrite::WithTheWrite;
@@ -475,6 +475,7 @@ impl Inside {
                 .await
                 .map_err(|error| ("sync", kind_of_sync(&error)))?;
         }
+        self.note_write();
         let completed = if durable {
             &counts.durable_writes_completed
         } else {
@@ -483,6 +484,12 @@ impl Inside {
         add(completed, 1);
         add(&counts.written_bytes, data.len() as u64);
         Ok(())
+    }
+
+    /// Reads of cold bytes hold back for a while.
+    fn note_write(&self) {
+        let now = super::clock::mono();
+        self.machine.writes_until.set(now.after(WRITES_LINGER));
     }
 
     /// In pieces, one after the other, so that other writes are not held up for long.

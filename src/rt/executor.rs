@@ -74,8 +74,8 @@ pub(super) struct Machine {
     pub(super) writes_until: Cell<Mono>,
     /// Who may send a slice of a file next.
     pub(super) file_turns: Gate,
-    /// The round in which a slice of a file was sent last.
-    pub(super) file_sent_in: Cell<u64>,
+    /// The round in which bytes of a file were sent last, and how many were in it.
+    pub(super) file_sent: Cell<(u64, u64)>,
     /// Rounds of the driver so far.
     pub(super) round: Cell<u64>,
     /// What such reads land in; nobody looks at it.
@@ -278,7 +278,7 @@ impl Machine {
             cold_reads_beside_writes: Gate::new(1),
             writes_until: Cell::new(Mono(0)),
             file_turns: Gate::new(1),
-            file_sent_in: Cell::new(0),
+            file_sent: Cell::new((0, 0)),
             round: Cell::new(0),
             scratch: RefCell::default(),
             config,
