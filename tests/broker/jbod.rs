@@ -209,7 +209,7 @@ fn a_directory_that_is_missing_at_the_start_takes_only_its_own_partitions_offlin
 fn a_directory_that_goes_away_while_the_broker_runs_is_offline_alone() {
     let places = Places::new();
     let lost = places.place("b");
-    let mut broker = start(&places.place("a"), &[lost.clone()], &[]);
+    let mut broker = start(&places.place("a"), std::slice::from_ref(&lost), &[]);
     let mut client = broker.client();
     client.create("t", 4, &[]);
     client.create("silent", 4, &[]);
@@ -268,7 +268,11 @@ fn a_directory_whose_device_fails_is_offline_alone() {
     };
     let places = Places::new();
     let lost = volume.path().join("data");
-    let broker = start(&places.place("a"), &[lost.clone()], &["--reserve", "0"]);
+    let broker = start(
+        &places.place("a"),
+        std::slice::from_ref(&lost),
+        &["--reserve", "0"],
+    );
     let mut client = broker.client();
     client.create("t", 2, &[]);
     produce_to_all(&mut client, "t", 2);
@@ -306,7 +310,7 @@ fn a_directory_whose_device_fails_is_offline_alone() {
 fn partitions_that_somebody_moved_between_directories_are_found_where_they_are() {
     let places = Places::new();
     let (first, second) = (places.place("a"), places.place("b"));
-    let mut broker = start(&first, &[second.clone()], &[]);
+    let mut broker = start(&first, std::slice::from_ref(&second), &[]);
     let mut client = broker.client();
     client.create("t", 2, &[]);
     produce_to_all(&mut client, "t", 2);
@@ -332,7 +336,7 @@ fn partitions_that_somebody_moved_between_directories_are_found_where_they_are()
 fn directories_in_another_order_are_refused_before_anything_is_taken_for_lost() {
     let places = Places::new();
     let (first, second) = (places.place("a"), places.place("b"));
-    let mut broker = start(&first, &[second.clone()], &[]);
+    let mut broker = start(&first, std::slice::from_ref(&second), &[]);
     broker.client().create("t", 2, &[]);
     broker.stop();
     let first_text = first.display().to_string();
