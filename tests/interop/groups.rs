@@ -16,8 +16,8 @@ use crate::{clients, librdkafka};
 
 pub const PARTITIONS: i32 = 12;
 const RECORDS: usize = 16_000;
-/// How long the last commits may take to come.
-const COMMIT_MAX: Duration = Duration::from_secs(30);
+/// How long the last commits may take to come before the members leave.
+const COMMIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long a silent member is taken to be alive.
 const SESSION_MS: u32 = 6_000;
@@ -213,23 +213,17 @@ impl Commits {
         }
     }
 
-    /// Waits until everything that was processed is committed. A member that leaves in the middle of a rebalance
-    /// cannot commit any more, and not every library waits for the rebalance: so this is asked of the group while it
-    /// has members.
-    fn wait_for(&self, diary: &Diary) -> Result<(), String> {
+    /// Waits a while for everything that was processed to be committed. A member that leaves in the middle of a
+    /// rebalance cannot commit any more, and not every library waits for the rebalance; others commit the rest only
+    /// when they leave.
+    fn wait_for(&self, diary: &Diary) {
         let end = Instant::now() + COMMIT_MAX;
-        loop {
-            let processed = diary
-                .pages
-                .lock()
-                .expect("unpoisoned")
-                .processed_by_partition();
-            let committed = self.latest.lock().expect("unpoisoned").clone();
-            if committed == processed {
-                return Ok(());
-            }
-            if Instant::now() > end || self.sampler.is_finished() {
-                return Err(format!("processed {processed:?}, committed {committed:?}"));
+        while Instant::now() < end && !self.sampler.is_finished() {
+            let pages = diary.pages.lock().expect("unpoisoned");
+            let processed = pages.processed_by_partition();
+            drop(pages);
+            if *self.latest.lock().expect("unpoisoned") == processed {
+                return;
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
@@ -316,7 +310,7 @@ impl Flow {
         })?;
         self.stage(count, |flow| flow.join(&[7, 8, 9]))?;
         self.stage(count, |flow| flow.leave(&[4, 7]))?;
-        commits.wait_for(&self.diary)?;
+        commits.wait_for(&self.diary);
         let rest: Vec<usize> = self.members.keys().copied().collect();
         self.leave(&rest)
     }
