@@ -1,14 +1,17 @@
 //! One connection: a reader that cuts frames and begins requests, a writer that sends the replies.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::budget::{Budget, Share};
 use super::replies::{Next, Replies};
+use super::unsent::Unsent;
 use super::{Part, Started};
 use crate::base::Mono;
+use crate::protocol::ApiKey;
 use crate::protocol::header::{FRAME_SIZE_BYTES, frame_size};
 use crate::rt::{self, Stream};
 
@@ -18,6 +21,11 @@ const RECEIVE_BYTES_MIN: usize = 4 << 10;
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 /// Frames below this are not worth asking the budget for: the request queue bounds them.
 const BUDGETED_BYTES_MIN: usize = 16 << 10;
+
+/// How often a reply that is not taken is looked at.
+const UNSENT_LOOK: Duration = Duration::from_secs(1);
+/// How long a reply is left alone, however much memory all of them hold.
+const UNSENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a connection may cost.
 #[derive(Clone, Debug)]
@@ -29,6 +37,8 @@ pub struct Limits {
     pub idle_max: Duration,
     /// The memory that frames take.
     pub budget: Budget,
+    /// The memory that replies hold which nobody takes.
+    pub unsent: Unsent,
 }
 
 /// Why [`serve`] came back.
@@ -66,7 +76,7 @@ pub async fn serve<T: 'static>(
     sent: impl FnMut(T, Mono) + 'static,
 ) -> Ended {
     let replies = Replies::default();
-    let writing = write(stream.clone(), replies.clone(), limits.idle_max, sent);
+    let writing = write(stream.clone(), replies.clone(), limits.clone(), sent);
     let writer = rt::spawn_local(writing);
     let mut reader = Reader {
         stream: stream.clone(),
@@ -130,13 +140,17 @@ impl<T> Reader<T> {
                 // the peer says nothing: ten thousand producers, ten gigabytes.
                 self.buffer = BytesMut::from(&self.buffer[..]);
             }
-            self.replies.room().await;
+            let is_fetch = is_fetch(&frame);
+            self.replies.room(is_fetch).await;
+            if self.replies.is_abandoned() {
+                return Ok(false);
+            }
             let Served {
                 started,
                 account,
                 moves,
             } = begin(frame, rt::clock::mono());
-            self.replies.push(started, account, permit);
+            self.replies.push(started, account, permit, is_fetch);
             if moves {
                 return Ok(true);
             }
@@ -187,19 +201,23 @@ impl<T> Reader<T> {
     }
 }
 
+/// A request's first two bytes are its key.
+fn is_fetch(frame: &[u8]) -> bool {
+    frame.starts_with(&ApiKey::Fetch.code().to_be_bytes())
+}
+
 /// Sends what is ready, in order, until the end.
 async fn write<T>(
     stream: Stream,
     replies: Replies<T>,
-    idle_max: Duration,
+    limits: Limits,
     mut account_for: impl FnMut(T, Mono),
 ) {
     while let Next::Send(batch) = replies.next().await {
-        let deadline = rt::clock::mono().after(idle_max);
-        let sent = rt::timeout(deadline, send(&stream, batch.parts)).await;
+        let sent = send_in_time(&stream, batch.parts, &limits).await;
         drop(batch.permits);
         replies.sent();
-        if !matches!(sent, Ok(Ok(()))) {
+        if sent.is_err() {
             break;
         }
         let now = rt::clock::mono();
@@ -208,8 +226,32 @@ async fn write<T>(
         }
     }
     // Ends the reader too, if it is still there.
+    replies.abandon();
     if !replies.is_finished() {
         stream.shut_down();
+    }
+}
+
+/// Sends parts of which the peer takes all within [`Limits::idle_max`], and within
+/// [`UNSENT_PATIENCE`] if replies hold too much memory.
+async fn send_in_time(stream: &Stream, parts: Vec<Part>, limits: &Limits) -> io::Result<()> {
+    let in_memory = parts.iter().map(|part| match part {
+        Part::Bytes(bytes) => bytes.len(),
+        Part::File { .. } => 0,
+    });
+    let held = limits.unsent.hold(in_memory.sum());
+    let began = rt::clock::mono();
+    let mut sending = pin!(send(stream, parts));
+    loop {
+        let next = rt::clock::mono().after(UNSENT_LOOK.min(limits.idle_max));
+        if let Ok(sent) = rt::timeout(next, sending.as_mut()).await {
+            return sent;
+        }
+        let took = rt::clock::mono().since(began);
+        if took >= limits.idle_max || (took >= UNSENT_PATIENCE && held.is_too_much()) {
+            tracing::debug!(?took, "closing a connection that does not take its replies");
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
 }
 

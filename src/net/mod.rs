@@ -4,11 +4,13 @@
 //! Knows no request, no partition, no core but its own: whoever serves gives a function that
 //! begins a frame, and is told when a connection wants to move. Invariants: a frame's memory is
 //! granted by the [`Budget`] before it is allocated; at most [`REQUESTS_IN_FLIGHT_MAX`] requests
-//! of a connection are begun and not answered, then it is not read from.
+//! of a connection are begun and not answered, [`FETCHES_IN_FLIGHT_MAX`] of them fetches, then it is
+//! not read from; what replies hold in memory that nobody takes is bounded by [`Unsent`].
 
 mod budget;
 mod connection;
 mod replies;
+mod unsent;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,9 +21,14 @@ use bytes::Bytes;
 pub use crate::rt::{Descriptor, File};
 pub use budget::{Budget, Permit};
 pub use connection::{Ended, Limits, Served, serve};
+pub use unsent::Unsent;
 
 /// The most requests of one connection that are begun and not answered.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
+
+/// The most fetches of one connection that are begun and not sent: each may hold the memory of its
+/// reply. Kafka begins the next request of a connection only when the reply to the last one is sent.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 2;
 
 /// A piece of a reply frame, to be sent in order.
 #[derive(Clone, Debug)]

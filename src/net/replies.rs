@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::budget::Permit;
-use super::{Outcome, Part, REQUESTS_IN_FLIGHT_MAX, Started};
+use super::{FETCHES_IN_FLIGHT_MAX, Outcome, Part, REQUESTS_IN_FLIGHT_MAX, Started};
 
 /// How many bytes of memory are gathered into one send.
 const SEND_BYTES: u64 = 256 << 10;
@@ -16,12 +16,19 @@ struct Entry<T> {
     started: Started,
     account: Option<T>,
     permit: Option<Permit>,
+    is_fetch: bool,
 }
 
 struct Inner<T> {
     entries: RefCell<VecDeque<Entry<T>>>,
     sending: Cell<bool>,
+    /// Fetches that are entered and not sent.
+    fetches: Cell<usize>,
+    /// How many of them are being sent.
+    sending_fetches: Cell<usize>,
     closed: Cell<bool>,
+    /// The writer has ended: nobody waits for it any more.
+    abandoned: Cell<bool>,
     writer: RefCell<Option<Waker>>,
     reader: RefCell<Option<Waker>>,
 }
@@ -40,7 +47,10 @@ impl<T> Default for Replies<T> {
         Replies(Rc::new(Inner {
             entries: RefCell::default(),
             sending: Cell::default(),
+            fetches: Cell::default(),
+            sending_fetches: Cell::default(),
             closed: Cell::default(),
+            abandoned: Cell::default(),
             writer: RefCell::default(),
             reader: RefCell::default(),
         }))
@@ -67,12 +77,21 @@ pub(super) enum Next<T> {
 
 impl<T> Replies<T> {
     /// Enters a request.
-    pub(super) fn push(&self, started: Started, account: T, permit: Option<Permit>) {
+    pub(super) fn push(
+        &self,
+        started: Started,
+        account: T,
+        permit: Option<Permit>,
+        is_fetch: bool,
+    ) {
         self.0.entries.borrow_mut().push_back(Entry {
             started,
             account: Some(account),
             permit,
+            is_fetch,
         });
+        let fetches = self.0.fetches.get() + usize::from(is_fetch);
+        self.0.fetches.set(fetches);
         self.wake_writer();
     }
 
@@ -80,6 +99,17 @@ impl<T> Replies<T> {
     pub(super) fn finish(&self) {
         self.0.closed.set(true);
         self.wake_writer();
+    }
+
+    /// The writer is done: the reader need not wait for it.
+    pub(super) fn abandon(&self) {
+        self.0.abandoned.set(true);
+        self.wake_reader();
+    }
+
+    /// True once the writer is done.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.0.abandoned.get()
     }
 
     /// True once the reader is done.
@@ -99,10 +129,19 @@ impl<T> Replies<T> {
         }
     }
 
-    /// Waits until fewer than [`REQUESTS_IN_FLIGHT_MAX`] requests are in flight.
-    pub(super) async fn room(&self) {
-        self.until(|replies| replies.0.entries.borrow().len() < REQUESTS_IN_FLIGHT_MAX)
-            .await;
+    /// Waits until fewer than [`REQUESTS_IN_FLIGHT_MAX`] requests are in flight; for a fetch also
+    /// until fewer than [`FETCHES_IN_FLIGHT_MAX`] fetches are not sent.
+    pub(super) async fn room(&self, for_fetch: bool) {
+        self.until(|replies| {
+            let fetches_max = if for_fetch {
+                FETCHES_IN_FLIGHT_MAX
+            } else {
+                usize::MAX
+            };
+            replies.0.entries.borrow().len() < REQUESTS_IN_FLIGHT_MAX
+                && replies.0.fetches.get() < fetches_max
+        })
+        .await;
     }
 
     /// Waits until everything is answered and sent.
@@ -113,7 +152,7 @@ impl<T> Replies<T> {
 
     async fn until(&self, enough: impl Fn(&Replies<T>) -> bool) {
         poll_fn(|context| {
-            if enough(self) {
+            if enough(self) || self.is_abandoned() {
                 return Poll::Ready(());
             }
             *self.0.reader.borrow_mut() = Some(context.waker().clone());
@@ -125,6 +164,8 @@ impl<T> Replies<T> {
     /// What was taken last has been sent.
     pub(super) fn sent(&self) {
         self.0.sending.set(false);
+        let fetches = self.0.fetches.get() - self.0.sending_fetches.take();
+        self.0.fetches.set(fetches);
         self.wake_reader();
     }
 
@@ -135,7 +176,7 @@ impl<T> Replies<T> {
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next<T>> {
         let (mut parts, mut permits, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut fetches) = (0, 0);
         // A future may enter nothing here: what it does is on other cores and other tasks.
         while bytes < SEND_BYTES {
             let front = self.0.entries.borrow_mut().pop_front();
@@ -150,6 +191,7 @@ impl<T> Replies<T> {
                     }
                 },
             };
+            fetches += usize::from(entry.is_fetch);
             match outcome {
                 Outcome::Reply(reply) => {
                     bytes += reply.iter().map(Part::size).sum::<u64>();
@@ -164,6 +206,7 @@ impl<T> Replies<T> {
                         started,
                         account: None,
                         permit: None,
+                        is_fetch: false,
                     });
                     break;
                 }
@@ -172,6 +215,7 @@ impl<T> Replies<T> {
         }
         if !parts.is_empty() {
             self.0.sending.set(true);
+            self.0.sending_fetches.set(fetches);
             return Poll::Ready(Next::Send(Batch {
                 parts,
                 permits,

@@ -10,7 +10,7 @@ use crate::api::{Account, Connection, Endpoint as Door, Service};
 use crate::base::Mono;
 use crate::cluster::records::Endpoint;
 use crate::host::{Handover, Host, Mail, Node, Start, Status};
-use crate::net::{self, Budget, Ended, Limits, Served};
+use crate::net::{self, Budget, Ended, Limits, Served, Unsent};
 use crate::rt::{self, BoundSocket, DataDirectory, DiskOptions, Listener, Port, Stream};
 use crate::shard::Setup;
 
@@ -62,6 +62,7 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
             frame_bytes_max: settings.socket_request_max_bytes as usize,
             idle_max: Duration::from_millis(idle_ms),
             budget: Budget::new(seed.frame_bytes),
+            unsent: Unsent::new(seed.frame_bytes / 3),
         },
         door: Door {
             listener: seed.endpoint.name,

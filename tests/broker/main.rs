@@ -48,6 +48,7 @@ mod many;
 mod metadata;
 mod metadata_log;
 mod pressure;
+mod slow_consumers;
 mod startup;
 mod storms;
 mod versions;
