@@ -23,6 +23,8 @@ pub struct Endpoint {
     pub host: String,
     /// The advertised port.
     pub port: u16,
+    /// The core that it belongs to, where each has its own and is a broker of its own to clients.
+    pub core: Option<CoreId>,
 }
 
 /// What a connection remembers.

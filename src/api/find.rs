@@ -17,7 +17,7 @@ pub(crate) struct View<'a> {
     /// The cluster.
     pub(crate) image: &'a Image,
     /// This broker.
-    pub(crate) broker: BrokerId,
+    pub(crate) node: &'a Node,
     /// Its cores.
     pub(crate) cores: u16,
 }
@@ -48,7 +48,7 @@ impl<'a> View<'a> {
         let found = topic
             .partition(index)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        if found.leader != Some(self.broker) {
+        if found.leader != Some(self.node.broker) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
         Ok(self.place(topic, index))
@@ -76,8 +76,10 @@ impl<'a> View<'a> {
 
     /// Who leads the partition instead, for a reply that refuses it (KIP-951).
     pub(crate) fn leader(self, topic: &TopicRef, index: PartitionIndex) -> Option<CurrentLeader> {
-        let partition = self.topic(topic).ok()?.partition(index)?;
-        let leader_id = partition.leader.unwrap_or(BrokerId(-1));
+        let topic = self.topic(topic).ok()?;
+        let partition = topic.partition(index)?;
+        let shown = |leader| self.node.shown_as(leader, topic.id, index);
+        let leader_id = partition.leader.map_or(BrokerId(-1), shown);
         let leader_epoch: LeaderEpoch = partition.leader_epoch;
         Some(CurrentLeader {
             leader_id,
@@ -87,16 +89,25 @@ impl<'a> View<'a> {
 }
 
 /// The brokers that take requests, with the addresses that clients of `endpoint`'s listener use.
-/// This broker is among them, even before its registration is in the image.
+/// This broker is among them, even before its registration is in the image; once for each core if
+/// each has its own listener.
 pub(crate) fn brokers(image: &Image, node: &Node, endpoint: &Endpoint) -> Vec<NodeEndpoint> {
-    let myself = NodeEndpoint {
-        node_id: node.broker,
-        host: StrBytes::from_string(endpoint.host.clone()),
-        port: i32::from(endpoint.port),
+    let myself = |node_id, host: &str, port: u16| NodeEndpoint {
+        node_id,
+        host: StrBytes::from_string(host.to_owned()),
+        port: i32::from(port),
         rack: node.rack.clone().map(StrBytes::from_string),
     };
-    let reachable = others(image, node, endpoint, false);
-    let mut brokers: Vec<NodeEndpoint> = std::iter::once(myself).chain(reachable).collect();
+    let mut brokers: Vec<NodeEndpoint> = match node.core_doors.is_empty() {
+        true => vec![myself(node.broker, &endpoint.host, endpoint.port)],
+        false => {
+            let doors = node.all_shown().into_iter().zip(&node.core_doors);
+            doors
+                .map(|(id, door)| myself(id, &door.host, door.port))
+                .collect()
+        }
+    };
+    brokers.extend(others(image, node, endpoint, false));
     brokers.sort_by_key(|broker| broker.node_id);
     brokers
 }

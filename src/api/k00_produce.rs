@@ -96,7 +96,7 @@ fn start(
         let image = host.image();
         let view = View {
             image: &image,
-            broker: host.node().broker,
+            node: host.node(),
             cores: host.cores(),
         };
         let mut response = reply(topics, Gathered::new(lanes), view);

@@ -22,7 +22,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::TopicId;
+use crate::base::{CoreId, TopicId};
 use crate::cluster::controller::NewTopic;
 use crate::cluster::image::{Image, Topic};
 use crate::cluster::{ControlReply, ControlRequest, names};
@@ -216,7 +216,7 @@ fn cluster(
     let response = MetadataResponse::default()
         .with_brokers(told.collect())
         .with_cluster_id(Some(text(node.cluster_id.clone())))
-        .with_controller_id(broker_id(node.broker));
+        .with_controller_id(broker_id(node.shown(CoreId(0))));
     (response, brokers)
 }
 
@@ -229,7 +229,7 @@ fn reply(
     failed: &BTreeMap<String, ErrorCode>,
 ) -> MetadataResponse {
     let (mut response, brokers) = cluster(image, node, endpoint);
-    response.topics = topics(plan, image, &Reachable::of(&brokers), failed);
+    response.topics = topics(plan, image, &Reachable::of(&brokers, node), failed);
     if plan.cluster_operations {
         response.cluster_authorized_operations = operations::CLUSTER;
     }
@@ -239,7 +239,7 @@ fn reply(
 fn topics(
     plan: &Plan,
     image: &Image,
-    reachable: &Reachable,
+    reachable: &Reachable<'_>,
     failed: &BTreeMap<String, ErrorCode>,
 ) -> Vec<MetadataResponseTopic> {
     let described = |topic: &Topic| described(topic, plan, image, reachable);
@@ -288,10 +288,10 @@ fn described(
     topic: &Topic,
     plan: &Plan,
     image: &Image,
-    reachable: &Reachable,
+    reachable: &Reachable<'_>,
 ) -> MetadataResponseTopic {
     let partitions = numbered(topic, 0).map(|(index, partition)| {
-        let described = reachable.describe(image, index, partition);
+        let described = reachable.describe(image, topic, index, partition);
         let error = match described.error {
             ErrorCode::ListenerNotFound if plan.version < WITH_LISTENER_NOT_FOUND => {
                 ErrorCode::LeaderNotAvailable

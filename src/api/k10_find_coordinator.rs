@@ -104,7 +104,7 @@ fn reply(
     let brokers = find::brokers(image, node, endpoint);
     let of = |key: StrBytes| {
         let found = match request.key_type {
-            GROUP => coordinator(&key, image, &brokers),
+            GROUP => coordinator(&key, image, node, &brokers),
             key_type => Err(refusal(key_type)),
         };
         told(key, found)
@@ -126,11 +126,14 @@ fn reply(
 fn coordinator<'a>(
     group: &str,
     image: &Image,
+    node: &Node,
     brokers: &'a [NodeEndpoint],
 ) -> Result<&'a NodeEndpoint, (ErrorCode, &'static str)> {
     let leader = |group| -> Option<BrokerId> {
         let topic = image.topic(groups::TOPIC)?;
-        topic.partition(groups::partition_of(topic, group))?.leader
+        let index = groups::partition_of(topic, group);
+        let leader = topic.partition(index)?.leader?;
+        Some(node.shown_as(leader, topic.id, index))
     };
     let error = ErrorCode::CoordinatorNotAvailable;
     let leader = leader(group).ok_or((error, error.message()))?;

@@ -42,7 +42,11 @@ fn start(
 ) -> Result<Started, Refused> {
     let request: ListGroupsRequest = incoming.decode()?;
     let image = service.host().image();
-    let asked = groups::homes(service.view(&image)).into_iter().map(|home| {
+    // A core that is a broker of its own tells of the groups that it coordinates: clients ask all.
+    let only = connection.endpoint.core;
+    let homes = groups::homes(service.view(&image)).into_iter();
+    let homes = homes.filter(|home| only.is_none_or(|only| only == home.core));
+    let asked = homes.map(|home| {
         let body = Body::ListGroups(request.clone());
         let call = groups::ask_at(service, connection, &incoming, home, body);
         ((), call)

@@ -93,7 +93,7 @@ fn reply(view: View<'_>, version: i16) -> ApiVersionsResponse {
     let Some(epoch) = view.image.applied().filter(|_| version >= 3) else {
         return response;
     };
-    let registered = view.image.brokers().get(&view.broker);
+    let registered = view.image.brokers().get(&view.node.broker);
     let supported = registered.iter().flat_map(|broker| &broker.features);
     let supported = supported
         .filter(|feature| feature.min > 0 || version >= 4)

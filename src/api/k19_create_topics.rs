@@ -15,6 +15,7 @@ use crate::base::{BrokerId, PartitionIndex};
 use crate::cluster::configs::ConfigEntry;
 use crate::cluster::controller::{self, CreatedTopic, NewTopic};
 use crate::cluster::{ControlReply, ControlRequest};
+use crate::host::Node;
 use crate::net::{Outcome, Started};
 use crate::protocol::messages::create_topics_request::CreatableTopic;
 use crate::protocol::messages::create_topics_response::{
@@ -51,7 +52,7 @@ fn start(
         .iter()
         .map(|topic| topic.name.to_string())
         .collect();
-    let call = control::ask(service.host(), plan(request));
+    let call = control::ask(service.host(), plan(request, service.host().node()));
     Ok(Started::Later(Box::pin(async move {
         let results = match control::answer(call).await {
             Ok(ControlReply::CreateTopics(results)) => results,
@@ -64,20 +65,24 @@ fn start(
 }
 
 /// The request as the controller has it.
-fn plan(request: CreateTopicsRequest) -> ControlRequest {
-    let topics = request.topics.iter().map(new_topic).collect();
+fn plan(request: CreateTopicsRequest, node: &Node) -> ControlRequest {
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| new_topic(topic, node))
+        .collect();
     ControlRequest::CreateTopics {
         topics,
         validate_only: request.validate_only,
     }
 }
 
-fn new_topic(topic: &CreatableTopic) -> NewTopic {
+fn new_topic(topic: &CreatableTopic, node: &Node) -> NewTopic {
     let assignments = topic.assignments.iter().map(|assignment| {
         let brokers = assignment
             .broker_ids
             .iter()
-            .map(|broker| BrokerId(broker.0))
+            .map(|broker| node.behind(BrokerId(broker.0)))
             .collect();
         (PartitionIndex(assignment.partition_index), brokers)
     });
@@ -129,7 +134,7 @@ fn config(entry: &ConfigEntry) -> CreatableTopicConfigs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::{encodes_in_every_version, topic_name};
+    use crate::api::tests::{encodes_in_every_version, node, topic_name};
     use crate::base::TopicId;
     use crate::protocol::ErrorCode;
     use crate::protocol::messages;
@@ -155,7 +160,7 @@ mod tests {
         let ControlRequest::CreateTopics {
             topics,
             validate_only,
-        } = plan(request.with_validate_only(true))
+        } = plan(request.with_validate_only(true), &node())
         else {
             panic!("topics")
         };

@@ -16,6 +16,7 @@ use crate::base::BrokerId;
 use crate::cluster::configs::{ConfigEntry, Layers, Synonym, describe};
 use crate::cluster::controller;
 use crate::cluster::image::Resource;
+use crate::host::Node;
 use crate::net::Started;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
 use crate::protocol::messages::describe_configs_response::{
@@ -26,6 +27,7 @@ use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
 
 use super::connection::Connection;
 use super::incoming::{Incoming, Refused, text};
+use super::k33_alter_configs::behind;
 use super::partitions::unknown;
 use super::service::Service;
 use super::{Api, control};
@@ -60,13 +62,13 @@ fn start(
     let request: DescribeConfigsRequest = incoming.decode()?;
     let (image, node) = (service.host().image(), service.host().node());
     let layers = Layers::new(&image, node.broker, &node.static_configs);
-    incoming.now(&reply(&request, incoming.version(), node.broker, &layers))
+    incoming.now(&reply(&request, incoming.version(), node, &layers))
 }
 
 fn reply(
     request: &DescribeConfigsRequest,
     version: i16,
-    broker: BrokerId,
+    node: &Node,
     layers: &Layers<'_>,
 ) -> DescribeConfigsResponse {
     let detail = Detail {
@@ -78,7 +80,7 @@ fn reply(
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match entries(resource, broker, layers) {
+        match entries(resource, node, layers) {
             Ok(entries) => {
                 let wanted = entries.iter().filter(|entry| is_wanted(resource, entry));
                 let configs = wanted.map(|entry| told(entry, detail)).collect();
@@ -94,19 +96,21 @@ fn reply(
 
 fn entries(
     resource: &DescribeConfigsResource,
-    broker: BrokerId,
+    node: &Node,
     layers: &Layers<'_>,
 ) -> Result<Vec<ConfigEntry>, controller::Refused> {
     let (kind, name) = (resource.resource_type, resource.resource_name.as_str());
     let invalid = |message: String| controller::Refused::new(ErrorCode::InvalidRequest, message);
     if kind == BROKER_LOGGER {
-        return match name == broker.to_string() {
+        let ids = node.all_shown();
+        return match ids.iter().any(|id| name == id.to_string()) {
             true => Ok(Vec::new()),
-            false => Err(invalid(wrong_broker(broker, name))),
+            false => Err(invalid(wrong_broker(node, name))),
         };
     }
     let resource = Resource::from_kafka(kind, name)
         .ok_or_else(|| invalid(format!("Unsupported resource: type {kind}, name {name:?}.")))?;
+    let resource = behind(resource, node);
     describe(&resource, layers).ok_or_else(|| match &resource {
         // Kafka leaves the words to the client here (`ConfigHelper`).
         Resource::Topic(name) => match unknown(name) {
@@ -115,12 +119,14 @@ fn entries(
             }
             error => control::plain(error),
         },
-        Resource::Broker(_) | Resource::BrokerDefault => invalid(wrong_broker(broker, name)),
+        Resource::Broker(_) | Resource::BrokerDefault => invalid(wrong_broker(node, name)),
     })
 }
 
-fn wrong_broker(broker: BrokerId, name: &str) -> String {
-    format!("Unexpected broker id, expected {broker} or an empty string, but received {name}.")
+fn wrong_broker(node: &Node, name: &str) -> String {
+    let ids: Vec<_> = node.all_shown().iter().map(BrokerId::to_string).collect();
+    let ids = ids.join(" or ");
+    format!("Unexpected broker id, expected {ids} or an empty string, but received {name}.")
 }
 
 /// No names, or none at all: everything.
@@ -161,7 +167,7 @@ fn synonym(synonym: &Synonym) -> DescribeConfigsSynonym {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::{BROKER, World, encodes_in};
+    use crate::api::tests::{BROKER, World, encodes_in, node};
     use crate::cluster::configs::StaticConfigs;
 
     fn world() -> World {
@@ -183,7 +189,7 @@ mod tests {
     fn answer(request: &DescribeConfigsRequest, version: i16) -> DescribeConfigsResult {
         let (world, statics) = (world(), StaticConfigs::new());
         let layers = Layers::new(&world.image, BROKER, &statics);
-        let mut response = reply(request, version, BROKER, &layers);
+        let mut response = reply(request, version, &node(), &layers);
         encodes_in(VERSIONS, version.., &response);
         response.results.remove(0)
     }

@@ -6,6 +6,7 @@
 
 use crate::cluster::controller::{ConfigChange, ConfigOperation};
 use crate::cluster::{ControlRequest, Resource, controller};
+use crate::host::Node;
 use crate::net::{Outcome, Started};
 use crate::protocol::messages::StrBytes;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -32,7 +33,7 @@ fn start(
     incoming: Incoming,
 ) -> Result<Started, Refused> {
     let request: AlterConfigsRequest = incoming.decode()?;
-    let call = control::ask(service.host(), plan(&request));
+    let call = control::ask(service.host(), plan(&request, service.host().node()));
     Ok(Started::Later(Box::pin(async move {
         let Some(results) = control::altered(call, request.resources.len()).await else {
             return Outcome::Close;
@@ -42,25 +43,34 @@ fn start(
 }
 
 /// The resource, or Kafka's words for one that has no configs to change.
-pub(crate) fn resource(kind: i8, name: &StrBytes) -> Result<Resource, String> {
+pub(crate) fn resource(kind: i8, name: &StrBytes, node: &Node) -> Result<Resource, String> {
     let unknown = || {
         format!(
             "Unsupported resource: type {kind}, name {:?}.",
             name.as_str()
         )
     };
-    Resource::from_kafka(kind, name).ok_or_else(unknown)
+    let resource = Resource::from_kafka(kind, name).ok_or_else(unknown)?;
+    Ok(behind(resource, node))
+}
+
+/// What clients call a broker of its own may be a core of this node: its configs are the node's.
+pub(crate) fn behind(resource: Resource, node: &Node) -> Resource {
+    match resource {
+        Resource::Broker(id) => Resource::Broker(node.behind(id)),
+        other @ (Resource::Topic(_) | Resource::BrokerDefault) => other,
+    }
 }
 
 /// The request as the controller has it.
-fn plan(request: &AlterConfigsRequest) -> ControlRequest {
+fn plan(request: &AlterConfigsRequest, node: &Node) -> ControlRequest {
     let changes = request.resources.iter().map(|changed| {
         let operations = changed.configs.iter().map(|config| {
             let value = config.value.as_ref().map(|value| value.to_string());
             (config.name.to_string(), ConfigOperation::Set(value))
         });
         ConfigChange {
-            resource: resource(changed.resource_type, &changed.resource_name),
+            resource: resource(changed.resource_type, &changed.resource_name, node),
             replace: true,
             operations: operations.collect(),
         }
@@ -96,7 +106,7 @@ fn reply(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::encodes_in_every_version;
+    use crate::api::tests::{encodes_in_every_version, node};
     use crate::protocol::ErrorCode;
     use crate::protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 
@@ -114,7 +124,7 @@ mod tests {
         let ControlRequest::AlterConfigs {
             changes,
             validate_only: false,
-        } = plan(&request)
+        } = plan(&request, &node())
         else {
             panic!("configs")
         };

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::base::{PartitionIndex, Space, TopicPartition};
+use crate::base::{CoreId, PartitionIndex, Space, TopicPartition};
 use crate::cluster::image::Image;
 use crate::host::Host;
 use crate::net::{Outcome, Started};
@@ -46,15 +46,16 @@ const UNKNOWN: i64 = -1;
 
 fn start(
     service: &Service,
-    _connection: &mut Connection,
+    connection: &mut Connection,
     incoming: Incoming,
 ) -> Result<Started, Refused> {
     let request: DescribeLogDirsRequest = incoming.decode()?;
     let host = service.host().clone();
     let image = host.image();
-    let calls = match plan(&request, service.view(&image)) {
+    let only = connection.endpoint.core;
+    let calls = match plan(&request, service.view(&image), only) {
         Some(wanted) => wanted.send(&host, |partitions| Request::Describe(Some(partitions))),
-        None => every_core(&host),
+        None => every_core(&host, only),
     };
     Ok(Started::Later(Box::pin(async move {
         let volumes = host.call(host.core(), Request::Volumes);
@@ -76,20 +77,27 @@ fn start(
     })))
 }
 
-fn every_core(host: &Host) -> Vec<crate::host::Call> {
-    let cores = (0..host.cores()).map(crate::base::CoreId);
+fn every_core(host: &Host, only: Option<CoreId>) -> Vec<crate::host::Call> {
+    let cores = (0..host.cores()).map(CoreId);
     cores
+        .filter(|core| only.is_none_or(|only| only == *core))
         .map(|core| host.call(core, Request::Describe(None)))
         .collect()
 }
 
-/// The partitions that are asked for, by owner, each once; none for all.
-fn plan(request: &DescribeLogDirsRequest, view: View<'_>) -> Option<Scatter<TopicPartition>> {
+/// The partitions that are asked for, by owner, each once; none for all. Where each core is a broker
+/// of its own it tells `only` of what it owns, lest a client that asks them all counts twice.
+fn plan(
+    request: &DescribeLogDirsRequest,
+    view: View<'_>,
+    only: Option<CoreId>,
+) -> Option<Scatter<TopicPartition>> {
     let topics = request.topics.as_ref()?;
     let (mut wanted, mut seen) = (Scatter::default(), BTreeSet::new());
     for topic in topics {
         for index in &topic.partitions {
             if let Ok(owned) = view.named(&topic.topic, *index)
+                && only.is_none_or(|only| only == owned.core)
                 && seen.insert(owned.partition)
             {
                 wanted.ask(owned.core, owned.partition);
@@ -227,8 +235,8 @@ mod tests {
             .with_topic(topic_name("t"))
             .with_partitions(vec![0, 1, 1, 7]);
         let request = DescribeLogDirsRequest::default().with_topics(Some(vec![topic]));
-        let wanted = plan(&request, world.view()).unwrap();
+        let wanted = plan(&request, world.view(), None).unwrap();
         assert_eq!(wanted.lanes()[0].1.len(), 2);
-        assert!(plan(&request.with_topics(None), world.view()).is_none());
+        assert!(plan(&request.with_topics(None), world.view(), None).is_none());
     }
 }

@@ -7,6 +7,7 @@
 use crate::base::BrokerId;
 use crate::cluster::controller::{self, MorePartitions};
 use crate::cluster::{ControlReply, ControlRequest};
+use crate::host::Node;
 use crate::net::{Outcome, Started};
 use crate::protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use crate::protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
@@ -37,7 +38,8 @@ fn start(
         .iter()
         .map(|topic| topic.name.to_string())
         .collect();
-    let call = control::ask(service.host(), plan(&request));
+    let node = service.host().node();
+    let call = control::ask(service.host(), plan(&request, node));
     Ok(Started::Later(Box::pin(async move {
         let results = match control::answer(call).await {
             Ok(ControlReply::CreatePartitions(results)) => results,
@@ -50,14 +52,14 @@ fn start(
 }
 
 /// The request as the controller has it.
-fn plan(request: &CreatePartitionsRequest) -> ControlRequest {
+fn plan(request: &CreatePartitionsRequest, node: &Node) -> ControlRequest {
     let topics = request.topics.iter().map(|topic| {
         let assignments = topic.assignments.as_ref().map(|assignments| {
             let brokers = assignments.iter().map(|assignment| {
                 assignment
                     .broker_ids
                     .iter()
-                    .map(|broker| BrokerId(broker.0))
+                    .map(|broker| node.behind(BrokerId(broker.0)))
                     .collect()
             });
             brokers.collect()
@@ -91,7 +93,7 @@ fn reply(results: Vec<(String, Result<(), controller::Refused>)>) -> CreateParti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::{encodes_in_every_version, topic_name};
+    use crate::api::tests::{encodes_in_every_version, node, topic_name};
     use crate::protocol::ErrorCode;
     use crate::protocol::messages;
     use crate::protocol::messages::create_partitions_request::{
@@ -110,7 +112,7 @@ mod tests {
         let ControlRequest::CreatePartitions {
             topics,
             validate_only: false,
-        } = plan(&request)
+        } = plan(&request, &node())
         else {
             panic!("partitions")
         };

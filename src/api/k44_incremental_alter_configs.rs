@@ -5,6 +5,7 @@
 
 use crate::cluster::controller::{ConfigChange, ConfigOperation};
 use crate::cluster::{ControlRequest, controller};
+use crate::host::Node;
 use crate::net::{Outcome, Started};
 use crate::protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
@@ -34,7 +35,7 @@ fn start(
     incoming: Incoming,
 ) -> Result<Started, Refused> {
     let request: IncrementalAlterConfigsRequest = incoming.decode()?;
-    let call = control::ask(service.host(), plan(&request));
+    let call = control::ask(service.host(), plan(&request, service.host().node()));
     Ok(Started::Later(Box::pin(async move {
         let Some(results) = control::altered(call, request.resources.len()).await else {
             return Outcome::Close;
@@ -44,16 +45,20 @@ fn start(
 }
 
 /// The request as the controller has it.
-fn plan(request: &IncrementalAlterConfigsRequest) -> ControlRequest {
+fn plan(request: &IncrementalAlterConfigsRequest, node: &Node) -> ControlRequest {
     ControlRequest::AlterConfigs {
-        changes: request.resources.iter().map(change).collect(),
+        changes: request
+            .resources
+            .iter()
+            .map(|changed| change(changed, node))
+            .collect(),
         validate_only: request.validate_only,
     }
 }
 
-fn change(changed: &AlterConfigsResource) -> ConfigChange {
+fn change(changed: &AlterConfigsResource, node: &Node) -> ConfigChange {
     let operations: Result<Vec<_>, String> = changed.configs.iter().map(operation).collect();
-    let target = resource(changed.resource_type, &changed.resource_name);
+    let target = resource(changed.resource_type, &changed.resource_name, node);
     let (resource, operations) = match operations {
         Ok(operations) => (target, operations),
         Err(why) => (Err(why), Vec::new()),
@@ -102,7 +107,7 @@ fn reply(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::encodes_in_every_version;
+    use crate::api::tests::{encodes_in_every_version, node};
 
     fn changed(operation: i8) -> ConfigChange {
         let config = AlterableConfig::default()
@@ -113,7 +118,7 @@ mod tests {
             .with_resource_type(2)
             .with_resource_name(text("t"))
             .with_configs(vec![config]);
-        change(&resource)
+        change(&resource, &node())
     }
 
     #[test]

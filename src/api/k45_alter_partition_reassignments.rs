@@ -8,6 +8,7 @@
 use crate::base::{BrokerId, PartitionIndex};
 use crate::cluster::controller;
 use crate::cluster::image::Image;
+use crate::host::Node;
 use crate::net::Started;
 use crate::protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
 use crate::protocol::messages::alter_partition_reassignments_response::{
@@ -42,6 +43,7 @@ fn start(
         &request,
         incoming.version(),
         &service.host().image(),
+        service.host().node(),
     ))
 }
 
@@ -49,12 +51,13 @@ fn reply(
     request: &AlterPartitionReassignmentsRequest,
     version: i16,
     image: &Image,
+    node: &Node,
 ) -> AlterPartitionReassignmentsResponse {
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
             let answer = ReassignablePartitionResponse::default()
                 .with_partition_index(partition.partition_index);
-            match check(&topic.name, partition, image) {
+            match check(&topic.name, partition, image, node) {
                 Ok(()) => answer.with_error_message(None),
                 Err(refused) => answer
                     .with_error_code(refused.error.code())
@@ -79,15 +82,20 @@ fn check(
     topic: &str,
     wanted: &ReassignablePartition,
     image: &Image,
+    node: &Node,
 ) -> Result<(), controller::Refused> {
+    let index = PartitionIndex(wanted.partition_index);
     let found = image.topic(topic);
-    let partition = found.and_then(|topic| topic.partition(PartitionIndex(wanted.partition_index)));
-    let partition = partition.ok_or_else(|| control::plain(ErrorCode::UnknownTopicOrPartition))?;
+    let found = found.and_then(|topic| Some((topic, topic.partition(index)?)));
+    let (topic, partition) =
+        found.ok_or_else(|| control::plain(ErrorCode::UnknownTopicOrPartition))?;
     let Some(replicas) = &wanted.replicas else {
         return Err(control::plain(ErrorCode::NoReassignmentInProgress));
     };
     let replicas: Vec<BrokerId> = replicas.iter().map(|broker| BrokerId(broker.0)).collect();
-    if replicas == partition.replicas {
+    let shown = |broker: &BrokerId| node.shown_as(*broker, topic.id, index);
+    let now = partition.replicas.iter().map(shown);
+    if replicas.iter().copied().eq(now) {
         return Ok(());
     }
     Err(controller::Refused::new(
@@ -99,7 +107,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::{World, encodes_in_every_version, topic_name};
+    use crate::api::tests::{World, encodes_in_every_version, node, topic_name};
     use crate::protocol::messages;
     use crate::protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
 
@@ -123,7 +131,7 @@ mod tests {
             .with_name(topic_name("t"))
             .with_partitions(partitions);
         let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
-        let response = reply(&request, 0, &world.image);
+        let response = reply(&request, 0, &world.image, &node());
         let partitions = response.responses[0].partitions.iter();
         let codes: Vec<i16> = partitions.map(|one| one.error_code).collect();
         assert_eq!(codes, [0, 39, 39, 85, 3]);

@@ -76,9 +76,9 @@ fn ongoing<'a>(
         .map(|(index, partition)| {
             OngoingPartitionReassignment::default()
                 .with_partition_index(index.0)
-                .with_replicas(ids(&partition.replicas))
-                .with_adding_replicas(ids(&partition.adding))
-                .with_removing_replicas(ids(&partition.removing))
+                .with_replicas(ids(partition.replicas.iter().copied()))
+                .with_adding_replicas(ids(partition.adding.iter().copied()))
+                .with_removing_replicas(ids(partition.removing.iter().copied()))
         })
         .collect();
     let name = TopicName(text(&*topic.name));

@@ -8,6 +8,7 @@
 //! The controller that is told is this broker: admin requests are served by any broker. Truth:
 //! apache/kafka `AuthHelper.computeDescribeClusterResponse`.
 
+use crate::base::CoreId;
 use crate::net::Started;
 use crate::protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use crate::protocol::messages::{self, DescribeClusterRequest, DescribeClusterResponse, StrBytes};
@@ -55,7 +56,7 @@ fn start(
     };
     let response = DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from_string(node.cluster_id.clone()))
-        .with_controller_id(messages::BrokerId(node.broker.0))
+        .with_controller_id(messages::BrokerId(node.shown(CoreId(0)).0))
         .with_endpoint_type(BROKERS)
         .with_brokers(brokers)
         .with_cluster_authorized_operations(operations);

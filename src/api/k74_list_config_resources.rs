@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::base::BrokerId;
 use crate::cluster::image::Image;
+use crate::host::Node;
 use crate::net::Started;
 use crate::protocol::messages::list_config_resources_response::ConfigResource;
 use crate::protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
@@ -49,10 +50,10 @@ fn start(
         _ => request.resource_types,
     };
     let host = service.host();
-    incoming.now(&reply(&types, &host.image(), host.node().broker))
+    incoming.now(&reply(&types, &host.image(), host.node()))
 }
 
-fn reply(types: &[i8], image: &Image, broker: BrokerId) -> ListConfigResourcesResponse {
+fn reply(types: &[i8], image: &Image, node: &Node) -> ListConfigResourcesResponse {
     let response = ListConfigResourcesResponse::default();
     if types.iter().any(|kind| !TYPES.contains(kind)) {
         return response.with_error_code(ErrorCode::UnsupportedVersion.code());
@@ -65,7 +66,7 @@ fn reply(types: &[i8], image: &Image, broker: BrokerId) -> ListConfigResourcesRe
     for kind in types {
         let names: Vec<String> = match kind {
             TOPIC => image.topics().map(|topic| topic.name.to_string()).collect(),
-            BROKER | BROKER_LOGGER => brokers(image, broker),
+            BROKER | BROKER_LOGGER => brokers(image, node),
             _ => Vec::new(),
         };
         let named = |name: String| ConfigResource::default().with_resource_name(text(name));
@@ -78,9 +79,10 @@ fn reply(types: &[i8], image: &Image, broker: BrokerId) -> ListConfigResourcesRe
     response.with_config_resources(resources)
 }
 
-fn brokers(image: &Image, broker: BrokerId) -> Vec<String> {
+fn brokers(image: &Image, node: &Node) -> Vec<String> {
     let mut brokers: BTreeSet<BrokerId> = image.brokers().keys().copied().collect();
-    brokers.insert(broker);
+    brokers.remove(&node.broker);
+    brokers.extend(node.all_shown());
     brokers.iter().map(BrokerId::to_string).collect()
 }
 
@@ -94,7 +96,7 @@ mod tests {
         let mut world = World::new(1);
         world.topic("t", 1, 1);
         let told = |types: &[i8]| -> Vec<(i8, String)> {
-            let response = reply(types, &world.image, tests::BROKER);
+            let response = reply(types, &world.image, &tests::node());
             encodes_in(VERSIONS, 1.., &response);
             let resources = response.config_resources.iter();
             resources
@@ -109,6 +111,6 @@ mod tests {
         assert_eq!(told(&[]), all);
         assert_eq!(told(&[2, 2]), all[..1]);
         assert_eq!(told(&[CLIENT_METRICS]), []);
-        assert_eq!(reply(&[1], &world.image, tests::BROKER).error_code, 35);
+        assert_eq!(reply(&[1], &world.image, &tests::node()).error_code, 35);
     }
 }

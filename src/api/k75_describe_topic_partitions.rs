@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::TopicId;
-use crate::cluster::image::{Image, Partition, Topic};
+use crate::cluster::image::{Image, Topic};
 use crate::cluster::names;
 use crate::net::Started;
 use crate::protocol::messages::describe_topic_partitions_request::Cursor;
@@ -23,7 +23,7 @@ use crate::protocol::{ApiKey, ApiVersions, ErrorCode};
 
 use super::connection::Connection;
 use super::incoming::{Incoming, Refused, text};
-use super::partitions::{Described, Reachable, ids, numbered, unknown};
+use super::partitions::{Described, Reachable, numbered, unknown};
 use super::service::Service;
 use super::{Api, find, operations};
 
@@ -53,7 +53,7 @@ fn start(
         &request,
         limit as usize,
         &image,
-        &Reachable::of(&brokers),
+        &Reachable::of(&brokers, host.node()),
     ))
 }
 
@@ -61,7 +61,7 @@ fn reply(
     request: &DescribeTopicPartitionsRequest,
     limit: usize,
     image: &Image,
-    reachable: &Reachable,
+    reachable: &Reachable<'_>,
 ) -> DescribeTopicPartitionsResponse {
     if let Some(error) = refusal(request) {
         let names = request.topics.iter().map(|topic| topic.name.as_str());
@@ -81,9 +81,7 @@ fn reply(
         let first = first_partition(request.cursor.as_ref(), name);
         let partitions: Vec<_> = numbered(topic, first)
             .take(left)
-            .map(|(index, partition)| {
-                described(reachable.describe(image, index, partition), partition)
-            })
+            .map(|(index, partition)| described(reachable.describe(image, topic, index, partition)))
             .collect();
         left -= partitions.len();
         let after = first + partitions.len();
@@ -156,10 +154,7 @@ fn described_topic(
         .with_topic_authorized_operations(operations::TOPIC)
 }
 
-fn described(
-    described: Described,
-    partition: &Partition,
-) -> DescribeTopicPartitionsResponsePartition {
+fn described(described: Described) -> DescribeTopicPartitionsResponsePartition {
     DescribeTopicPartitionsResponsePartition::default()
         .with_partition_index(described.index)
         .with_leader_id(described.leader)
@@ -167,8 +162,8 @@ fn described(
         .with_replica_nodes(described.replicas)
         .with_isr_nodes(described.isr)
         .with_offline_replicas(described.offline)
-        .with_eligible_leader_replicas(Some(ids(&partition.eligible_leaders)))
-        .with_last_known_elr(Some(ids(&partition.last_known_eligible)))
+        .with_eligible_leader_replicas(Some(described.eligible))
+        .with_last_known_elr(Some(described.last_known_eligible))
 }
 
 #[cfg(test)]
@@ -193,7 +188,12 @@ mod tests {
         world.topic("b", 1, 3);
         world.topic("a", 2, 2);
         let brokers = find::brokers(&world.image, &node(), &endpoint());
-        let response = reply(request, limit, &world.image, &Reachable::of(&brokers));
+        let response = reply(
+            request,
+            limit,
+            &world.image,
+            &Reachable::of(&brokers, &node()),
+        );
         encodes_in_every_version(VERSIONS, &response);
         let topics = response.topics.iter().map(|topic| {
             let name = topic.name.as_ref().unwrap().as_str();

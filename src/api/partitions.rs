@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::base::{BrokerId, PartitionIndex};
 use crate::cluster::image::{Image, Partition, Topic};
+use crate::host::Node;
 use crate::protocol::messages;
 use crate::protocol::{ErrorCode, NodeEndpoint};
 
 /// The brokers that clients of a listener can reach.
-pub(crate) struct Reachable(BTreeSet<BrokerId>);
+pub(crate) struct Reachable<'a> {
+    ids: BTreeSet<BrokerId>,
+    node: &'a Node,
+}
 
 /// A partition, described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,26 +31,35 @@ pub(crate) struct Described {
     pub(crate) isr: Vec<messages::BrokerId>,
     /// Those that cannot be reached.
     pub(crate) offline: Vec<messages::BrokerId>,
+    /// Those that may lead although they are not in sync.
+    pub(crate) eligible: Vec<messages::BrokerId>,
+    /// Those that were so last.
+    pub(crate) last_known_eligible: Vec<messages::BrokerId>,
 }
 
-impl Reachable {
-    /// The brokers of these endpoints.
-    pub(crate) fn of(brokers: &[NodeEndpoint]) -> Reachable {
-        Reachable(brokers.iter().map(|broker| broker.node_id).collect())
+impl<'a> Reachable<'a> {
+    /// The brokers of these endpoints, as this node tells them.
+    pub(crate) fn of(brokers: &[NodeEndpoint], node: &'a Node) -> Reachable<'a> {
+        Reachable {
+            ids: brokers.iter().map(|broker| broker.node_id).collect(),
+            node,
+        }
     }
 
-    /// Describes partition `index`, which is `partition`.
+    /// Describes partition `index` of `topic`, which is `partition`.
     pub(crate) fn describe(
         &self,
         image: &Image,
+        topic: &Topic,
         index: PartitionIndex,
         partition: &Partition,
     ) -> Described {
-        let leader = partition.leader.filter(|leader| self.0.contains(leader));
-        let offline = partition
-            .replicas
-            .iter()
-            .filter(|replica| !self.0.contains(replica));
+        let shown = |broker: &BrokerId| self.node.shown_as(*broker, topic.id, index);
+        let all_shown = |brokers: &[BrokerId]| ids(brokers.iter().map(shown));
+        let leader = partition.leader.as_ref().map(shown);
+        let leader = leader.filter(|leader| self.ids.contains(leader));
+        let replicas = partition.replicas.iter().map(shown);
+        let offline = replicas.filter(|replica| !self.ids.contains(replica));
         Described {
             index: index.0,
             error: if leader.is_some() {
@@ -56,11 +69,11 @@ impl Reachable {
             },
             leader: messages::BrokerId(leader.map_or(-1, |leader| leader.0)),
             leader_epoch: partition.leader_epoch.0,
-            replicas: ids(&partition.replicas),
-            isr: ids(&partition.isr),
-            offline: offline
-                .map(|replica| messages::BrokerId(replica.0))
-                .collect(),
+            replicas: all_shown(&partition.replicas),
+            isr: all_shown(&partition.isr),
+            offline: ids(offline),
+            eligible: all_shown(&partition.eligible_leaders),
+            last_known_eligible: all_shown(&partition.last_known_eligible),
         }
     }
 }
@@ -78,11 +91,8 @@ fn no_leader(image: &Image, partition: &Partition) -> ErrorCode {
 }
 
 /// Brokers as messages have them.
-pub(crate) fn ids(brokers: &[BrokerId]) -> Vec<messages::BrokerId> {
-    brokers
-        .iter()
-        .map(|broker| messages::BrokerId(broker.0))
-        .collect()
+pub(crate) fn ids(brokers: impl Iterator<Item = BrokerId>) -> Vec<messages::BrokerId> {
+    brokers.map(|broker| messages::BrokerId(broker.0)).collect()
 }
 
 /// The partitions of a topic from `first` on, with their numbers.

@@ -47,10 +47,10 @@ impl Service {
     }
 
     /// What requests are planned against, in `image`.
-    pub(crate) fn view<'a>(&self, image: &'a Image) -> View<'a> {
+    pub(crate) fn view<'a>(&'a self, image: &'a Image) -> View<'a> {
         View {
             image,
-            broker: self.host.node().broker,
+            node: self.host.node(),
             cores: self.host.cores(),
         }
     }

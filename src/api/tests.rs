@@ -28,6 +28,7 @@ pub(crate) struct World {
     cores: u16,
     broker: RegisterBroker,
     offset: i64,
+    node: Node,
 }
 
 impl World {
@@ -39,6 +40,7 @@ impl World {
             cores,
             broker: broker.clone(),
             offset: 0,
+            node: node(),
         };
         world.apply(Record::RegisterBroker(broker));
         world
@@ -54,7 +56,7 @@ impl World {
     pub(crate) fn view(&self) -> View<'_> {
         View {
             image: &self.image,
-            broker: BROKER,
+            node: &self.node,
             cores: self.cores,
         }
     }
@@ -144,6 +146,7 @@ pub(crate) fn endpoint() -> Endpoint {
         listener,
         host: "advertised".to_owned(),
         port: 9092,
+        core: None,
     }
 }
 
@@ -206,5 +209,6 @@ pub(crate) fn node() -> Node {
         rack: None,
         data_dirs: vec!["/data".to_owned()],
         static_configs: Arc::default(),
+        core_doors: Vec::new(),
     }
 }

@@ -73,6 +73,12 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
+    /// Give each core a port of its own, from --listen's on (and from --advertise's), and tell clients
+    /// that it is a broker of its own: they connect to the core that owns a partition, and nothing is
+    /// handed on. Core K of node N is broker N * 1000 + K; node.id must be from 1 to 999
+    #[arg(long)]
+    listen_per_core: bool,
+
     /// Leave connections on the core that accepted them, only to measure what moving them gains
     #[arg(long, hide = true)]
     no_hand_over: bool,
@@ -89,6 +95,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failed> {
         cores: arguments.cores,
         memory: arguments.memory,
         reserve: arguments.reserve,
+        listen_per_core: arguments.listen_per_core.then_some(true),
         hand_over: arguments.no_hand_over.then_some(false),
         set: arguments.set,
     };

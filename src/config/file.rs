@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::Refused;
 
 /// The keys that have a flag's name.
-pub(super) const OWN: [&str; 8] = [
+pub(super) const OWN: [&str; 9] = [
     "data-dir",
     "listen",
     "advertise",
@@ -18,6 +18,7 @@ pub(super) const OWN: [&str; 8] = [
     "memory",
     "reserve",
     "hand-over",
+    "listen-per-core",
 ];
 
 /// What a file says, by key; values as text, lists with commas.

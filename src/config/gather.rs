@@ -110,15 +110,9 @@ impl Gathering {
             None => None,
             Some(value) => Some(quantities::bytes(&value.text).map_err(|why| value.refused(why))?),
         };
-        let hand_over = self.given.hand_over.map(|yes| yes.to_string());
-        let hand_over = match self.own("hand-over", hand_over)? {
-            None => true,
-            Some(value) => value
-                .text
-                .trim()
-                .parse()
-                .map_err(|_| value.refused("true or false is wanted"))?,
-        };
+        let hand_over = self.yes_or_no("hand-over", self.given.hand_over, true)?;
+        let listen_per_core =
+            self.yes_or_no("listen-per-core", self.given.listen_per_core, false)?;
         let options = Options {
             data_directories,
             listen,
@@ -128,6 +122,7 @@ impl Gathering {
             memory_bytes,
             reserve_bytes,
             hand_over,
+            listen_per_core,
             configs: Arc::new(configs),
         };
         Ok((options, self.warnings))
@@ -199,6 +194,22 @@ impl Gathering {
             1 => Ok(Some(value)),
             _ if name == "cores" => Ok(Some(value)),
             _ => Err(value.refused("one value is wanted, not a list")),
+        }
+    }
+
+    fn yes_or_no(
+        &self,
+        name: &'static str,
+        flag: Option<bool>,
+        default: bool,
+    ) -> Result<bool, Refused> {
+        match self.own(name, flag.map(|yes| yes.to_string()))? {
+            None => Ok(default),
+            Some(value) => value
+                .text
+                .trim()
+                .parse()
+                .map_err(|_| value.refused("true or false is wanted")),
         }
     }
 

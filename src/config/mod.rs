@@ -54,6 +54,8 @@ pub struct Options {
     pub reserve_bytes: Option<u64>,
     /// Whether connections move to the core that owns their partitions; off only to measure it.
     pub hand_over: bool,
+    /// Whether each core has a port, and a broker id for clients, of its own.
+    pub listen_per_core: bool,
     /// Kafka's broker configs by name, from the file and the flags.
     pub configs: Arc<StaticConfigs>,
 }
@@ -79,6 +81,8 @@ pub struct Given {
     pub reserve: Option<String>,
     /// See [`Options::hand_over`].
     pub hand_over: Option<bool>,
+    /// See [`Options::listen_per_core`].
+    pub listen_per_core: Option<bool>,
     /// `KEY=VALUE`, Kafka's broker configs; a later one of the same name counts.
     pub set: Vec<String>,
 }

@@ -27,6 +27,7 @@ use crate::shard::{
 };
 
 use super::call::{Answer, Call, Calls};
+use super::faces::CoreDoor;
 
 /// How many messages a turn takes from each queue of the mesh.
 const MAIL_PER_TURN: usize = 256;
@@ -112,6 +113,8 @@ pub struct Node {
     pub data_dirs: Vec<String>,
     /// The configs it was started with.
     pub static_configs: Arc<StaticConfigs>,
+    /// Where clients find each core; empty unless each has a listener of its own.
+    pub core_doors: Vec<CoreDoor>,
 }
 
 /// What a host is started with.

@@ -6,6 +6,8 @@
 
 mod call;
 mod driver;
+mod faces;
 
 pub use call::{Answer, Call, Stopping};
 pub use driver::{Handover, Host, Mail, Node, Start, Status};
+pub use faces::{CORE_ID_STRIDE, CoreDoor};

@@ -24,7 +24,7 @@ use crate::cluster::configs::Layers;
 use crate::cluster::controller::FEATURES;
 use crate::cluster::records::{BrokerFeature, Endpoint, RegisterBroker};
 use crate::config::Options;
-use crate::host::{Mail, Node, Status};
+use crate::host::{CORE_ID_STRIDE, CoreDoor, Mail, Node, Status};
 use crate::protocol::{ApiKey, ErrorCode};
 use crate::rt::{self, limits};
 use crate::shard::{Progress as CoreProgress, Setup};
@@ -92,9 +92,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let directories = directories::take(options, broker)?;
     let identities = &directories.identities;
     let cores = options.cpus.len();
-    let sockets = rt::bind_all(options.listen, cores).map_err(failed)?;
-    let address = sockets[0].address();
-    let endpoint = advertised(options, address);
+    let sockets = match options.listen_per_core {
+        true => rt::bind_each(options.listen, cores),
+        false => rt::bind_all(options.listen, cores),
+    };
+    let sockets = sockets.map_err(failed)?;
+    let addresses: Vec<SocketAddr> = sockets.iter().map(rt::BoundSocket::address).collect();
+    let endpoints = endpoints(options, &addresses)?;
 
     let doorbells = rt::Doorbells::new(cores).map_err(failed)?;
     let (ports, outside) = rt::mesh::mesh::<Mail>(&doorbells, MESH_CAPACITY);
@@ -109,6 +113,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             .map(|path| path.display().to_string())
             .collect(),
         static_configs: options.configs.clone(),
+        core_doors: match options.listen_per_core {
+            true => endpoints.iter().map(door).collect(),
+            false => Vec::new(),
+        },
     });
     let progress: Progress = Arc::new(Mutex::new(vec![Start::default(); cores]));
     let health = Arc::new(Ward::new(&node.data_dirs));
@@ -121,7 +129,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .collect();
     let admin = open_admin(options, &outside, &progress, &health)?;
 
-    let registration = registration(&node, &endpoint, identities);
+    let registration = registration(&node, &endpoints[0], identities);
     let per_core = (options.memory_bytes / cores as u64) as usize;
     let open_files_max = (descriptors as usize / 2 / cores).clamp(64, 8192);
     let mut seeds = Vec::with_capacity(cores);
@@ -149,7 +157,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             },
             blocking: blocking.clone(),
             node: node.clone(),
-            endpoint: endpoint.clone(),
+            endpoint: endpoints[core].clone(),
             frame_bytes: per_core * 3 / 8,
             hand_over: options.hand_over,
             status: status.clone(),
@@ -170,8 +178,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let ended = life.until_open().and_then(|open| {
         if open {
             let admin = admin.as_ref().map_or("off".to_owned(), |admin| admin.addr.to_string());
+            let kafka = listening(&addresses);
             let line = format!(
-                "ready kafka={address} admin={admin} node={broker} cluster={} cores={cores} after={} ms",
+                "ready kafka={kafka} admin={admin} node={broker} cluster={} cores={cores} after={} ms",
                 node.cluster_id,
                 started.elapsed().as_millis()
             );
@@ -355,11 +364,50 @@ fn sum(entries: &[Start]) -> CoreProgress {
 fn broker_id(options: &Options) -> Result<BrokerId, Failure> {
     let id = options.configs.get("node.id").map_or("1", String::as_str);
     match id.trim().parse() {
+        Ok(id) if options.listen_per_core && !(1..CORE_ID_STRIDE).contains(&id) => {
+            Err(Failure(format!(
+                "node.id={id} with --listen-per-core: from 1 to {} is wanted, since core K of node N \
+                 is broker N * {CORE_ID_STRIDE} + K to clients",
+                CORE_ID_STRIDE - 1
+            )))
+        }
         Ok(id) if id >= 0 => Ok(BrokerId(id)),
         _ => Err(Failure(format!(
             "node.id={id} is not a number of 0 or more"
         ))),
     }
+}
+
+/// Where clients find each core: all at one place, or one port after the other.
+fn endpoints(options: &Options, addresses: &[SocketAddr]) -> Result<Vec<Endpoint>, Failure> {
+    let one = |(core, address): (usize, &SocketAddr)| {
+        let endpoint = advertised(options, *address);
+        let advertises = matches!(options.advertise, Some((_, port)) if port != 0);
+        if !options.listen_per_core || !advertises {
+            return Ok(endpoint);
+        }
+        let port = u16::try_from(core)
+            .ok()
+            .and_then(|core| endpoint.port.checked_add(core));
+        let port = port.ok_or_else(|| failed("--advertise: there is no port above 65535"))?;
+        Ok(Endpoint { port, ..endpoint })
+    };
+    addresses.iter().enumerate().map(one).collect()
+}
+
+fn door(endpoint: &Endpoint) -> CoreDoor {
+    CoreDoor {
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+    }
+}
+
+/// The addresses, each once.
+fn listening(addresses: &[SocketAddr]) -> String {
+    let mut each = addresses.to_vec();
+    each.dedup();
+    let each: Vec<String> = each.iter().map(SocketAddr::to_string).collect();
+    each.join(",")
 }
 
 fn advertised(options: &Options, address: SocketAddr) -> Endpoint {

@@ -54,6 +54,7 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
         node: seed.node,
         status: seed.status.clone(),
     });
+    let per_core = !host.node().core_doors.is_empty();
     let idle_ms = u64::try_from(settings.connections_max_idle_ms).unwrap_or(u64::MAX / 2);
     let cores = u64::from(host.cores());
     let shop = Rc::new(Shop {
@@ -68,6 +69,7 @@ pub(super) async fn run(_shard: rt::Shard, seed: Seed) {
             listener: seed.endpoint.name,
             host: seed.endpoint.host,
             port: seed.endpoint.port,
+            core: per_core.then(|| host.core()),
         },
         hand_over: seed.hand_over,
         connections_max: u64::from(settings.max_connections).div_ceil(cores),

@@ -50,29 +50,48 @@ const TAKEN_PAUSE: Duration = Duration::from_millis(10);
 /// one user share a port without a word, so a socket without it is bound first, as a probe.
 /// Errors are one line that names the address and says what to do.
 pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
-    let explain = |error: io::Error| {
-        let advice = match error.raw_os_error() {
-            Some(libc::EADDRINUSE) => "the port is taken: stop who has it, or choose another one",
-            Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE: choose another one",
-            Some(libc::EADDRNOTAVAIL) => "no network interface here has this address",
-            _ => {
-                return io::Error::new(
-                    error.kind(),
-                    format!("cannot listen on {address}: {error}"),
-                );
-            }
-        };
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {address}: {advice}"),
-        )
-    };
-    let probe = bind_when_free(address).map_err(explain)?;
+    let probe = bind_when_free(address).map_err(|error| explain(address, &error))?;
     let address = SocketAddr::new(address.ip(), probe.address.port());
     drop(probe);
     (0..count)
-        .map(|_| bind(address, true).map_err(explain))
+        .map(|_| bind(address, true).map_err(|error| explain(address, &error)))
         .collect()
+}
+
+/// Binds `count` sockets to one port after the other from that of `address` on, each its own; free
+/// ones if that is 0. Errors as with [`bind_all`].
+pub fn bind_each(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
+    let one = |number: usize| {
+        let port = match address.port() {
+            0 => Some(0),
+            first => u16::try_from(number)
+                .ok()
+                .and_then(|n| first.checked_add(n)),
+        };
+        let Some(port) = port else {
+            return Err(io::Error::other(format!(
+                "cannot listen on {count} ports from {address} on: there is none above 65535"
+            )));
+        };
+        let address = SocketAddr::new(address.ip(), port);
+        bind_when_free(address).map_err(|error| explain(address, &error))
+    };
+    (0..count).map(one).collect()
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "the port is taken: stop who has it, or choose another one",
+        Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE: choose another one",
+        Some(libc::EADDRNOTAVAIL) => "no network interface here has this address",
+        _ => {
+            return io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        }
+    };
+    io::Error::new(
+        error.kind(),
+        format!("cannot listen on {address}: {advice}"),
+    )
 }
 
 /// A port that is taken is tried again for [`TAKEN_WAIT_MAX`].

@@ -56,7 +56,7 @@ pub use device::{DeviceFacts, DurableWrite, probe_device};
 pub use disk::{DataDirectory, Disk, DiskOptions};
 pub use doorbell::Doorbells;
 pub use executor::{Shard, ShardConfig, ShardHandle, Task, on_turn, spawn_local, spawn_shards};
-pub use listener::{BoundSocket, Listener, bind_all};
+pub use listener::{BoundSocket, Listener, bind_all, bind_each};
 pub use mesh::{Outside, Port};
 pub use metadata::sync_directory;
 pub use signals::{Signals, Stop};

@@ -47,6 +47,7 @@ mod list_offsets;
 mod many;
 mod metadata;
 mod metadata_log;
+mod per_core;
 mod pressure;
 mod slow_consumers;
 mod startup;

@@ -242,13 +242,15 @@ impl Broker {
             let status = child.wait();
             panic!("not ready, {status:?}: {}", self.log_text());
         };
+        // One of its own for each core, perhaps: the first will do.
+        let first = |places: &str| places.split(',').next().unwrap_or_default().to_owned();
         let field = |name: &str| -> &str {
             let mut words = line.split(' ');
             let found = words.find_map(|word| word.strip_prefix(name));
             found.unwrap_or_else(|| panic!("{line}"))
         };
         self.running = Some(Running {
-            kafka: field("kafka=").parse().expect("an address"),
+            kafka: first(field("kafka=")).parse().expect("an address"),
             admin: field("admin=").parse().expect("an address"),
             cores: field("cores=").parse().expect("a number"),
             child,

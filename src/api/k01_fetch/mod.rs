@@ -130,7 +130,7 @@ fn start(
         let image = host.image();
         let view = View {
             image: &image,
-            broker: host.node().broker,
+            node: host.node(),
             cores: host.cores(),
         };
         let mut fetched = reply(partitions, gathered, manner, view);
