@@ -92,8 +92,9 @@ fn join(client: &mut Client) -> Member {
     let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
     let request = JoinGroupRequest::default()
         .with_group_id(GroupId(text("g")))
-        .with_session_timeout_ms(6000)
-        .with_rebalance_timeout_ms(6000)
+        // Longer than a busy machine may hold things up, and far shorter than the jumps.
+        .with_session_timeout_ms(60_000)
+        .with_rebalance_timeout_ms(60_000)
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![protocol]);
     let joined = client.call(3, &request);
