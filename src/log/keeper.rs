@@ -50,6 +50,8 @@ pub(super) struct Keeper {
     pub clean_on_disk: bool,
     pub relaxed_on_disk: bool,
     pub start_on_disk: Offset,
+    /// Where the log began when it was opened: of what lies below, nobody knows any more.
+    pub start_found: Offset,
 }
 
 impl Keeper {
@@ -60,6 +62,18 @@ impl Keeper {
         let fine = !self.clean_on_disk && (!relaxed || (self.relaxed_on_disk && stays));
         self.wanted |= !fine && self.writing.is_none();
         fine
+    }
+
+    /// How far the start may move on disk. The producers' state speaks for what lies below the
+    /// mark; batches behind it are only remembered by the log, which must be there to be replayed.
+    fn start_max(&self) -> Offset {
+        self.mark.end.max(self.start_found)
+    }
+
+    /// True when a start offset has to wait for a mark that is not even pending.
+    fn start_lacks_a_mark(&self, start: Offset) -> bool {
+        let pending = self.pending.as_ref().map_or(Offset(0), |mark| mark.end);
+        start > self.start_max().max(pending)
     }
 
     /// True when a checkpoint waits for more to become durable.
@@ -107,6 +121,10 @@ impl Log {
         }
         self.keeper.pending = Some(self.mark_now(producers));
         self.keep(out);
+        if self.keeper.waits_for(self.durable) {
+            // A relaxed log has to sync first, and nothing else may make it.
+            self.sync_written(out);
+        }
     }
 
     /// Bytes behind what the checkpoint vouches for, about: what recovery would scan now.
@@ -166,7 +184,7 @@ impl Log {
         }
         let relaxed = self.options.flush_messages > 1 || !self.tail.is_synced();
         let saved = Saved {
-            start: self.start,
+            start: self.start.min(self.keeper.start_max()),
             clean: self.keeper.clean_wanted,
             relaxed,
             swaps: self.compaction.replaced,
@@ -251,10 +269,17 @@ impl Log {
         self.keeper.wanted = true;
     }
 
-    /// The start offset moved: the file must say so.
+    /// The start offset moved: the file must say so, together with the state of the producers whose
+    /// batches go.
     pub(super) fn keep_start(&mut self, out: &mut Vec<DiskOp>) {
-        self.keeper.wanted = true;
-        self.keep(out);
+        if self.keeper.start_lacks_a_mark(self.start) {
+            self.tail.checkpoint_wanted = true;
+            self.answer_emptily(out);
+        }
+        if self.start.min(self.keeper.start_max()) > self.keeper.start_on_disk {
+            self.keeper.wanted = true;
+            self.keep(out);
+        }
     }
 
     /// Compaction put other segments in place: the file must say so.

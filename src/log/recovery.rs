@@ -500,6 +500,7 @@ impl Log {
 
     fn opened(&mut self, recovery: &Recovery, events: &mut Vec<Event>) {
         self.stage = Stage::Ready;
+        self.keeper.start_found = self.start;
         self.epochs.raise_start(self.start);
         self.durable = self.end;
         self.committed = self.end;

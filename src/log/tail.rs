@@ -670,7 +670,15 @@ impl Log {
             || since.after_ms(self.options.flush_ms) <= now.mono
             || self.keeper.waits_for(self.durable)
             || self.stage == Stage::Closing;
-        if !due {
+        if due {
+            self.sync_written(out);
+        }
+    }
+
+    /// Issues a sync of all that was written, unless one is in flight or nothing needs it.
+    pub(super) fn sync_written(&mut self, out: &mut Vec<DiskOp>) {
+        let tail = &self.tail;
+        if tail.syncing || tail.unsynced_records == 0 || self.fault.is_some() {
             return;
         }
         let index = self.segment_of_written();

@@ -103,6 +103,18 @@ impl World {
         appended
     }
 
+    /// Runs, and answers if a checkpoint is wanted.
+    fn run_with_checkpoint(&mut self, producers: &'static [u8]) {
+        self.run();
+        let wanted = |event: &Event| matches!(event, Event::CheckpointWanted);
+        if self.events.iter().any(wanted) {
+            self.events.retain(|event| !wanted(event));
+            let producers = Bytes::from_static(producers);
+            self.log.checkpoint(producers, &mut self.out);
+            self.run();
+        }
+    }
+
     fn tick(&mut self, millis: i64) {
         self.now.mono = self.now.mono.after_ms(millis);
         self.now.wall.0 += millis;

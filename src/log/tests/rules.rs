@@ -230,7 +230,7 @@ fn a_raised_start_is_durable_and_whole_segments_below_it_go_after_the_delay() {
         world.append_all(&batch(1, 700, n, n as u64));
     }
     world.log.raise_start_offset(Offset(10), &mut world.out);
-    world.run();
+    world.run_with_checkpoint(b"");
     assert!(
         world
             .events
@@ -259,6 +259,107 @@ fn a_raised_start_is_durable_and_whole_segments_below_it_go_after_the_delay() {
     assert_eq!(world.read_all(Offset(10), 2000).len(), 10);
 }
 
+/// The log remembers for the producers what no checkpoint does: a retry of what was deleted is not
+/// new.
+#[test]
+fn a_start_is_durable_and_segments_go_only_with_the_state_of_the_producers_whose_batches_go() {
+    let (segment_bytes, file_delete_delay_ms) = (3000, 0);
+    for flush_messages in [1, i64::MAX] {
+        let options = Options {
+            segment_bytes,
+            file_delete_delay_ms,
+            flush_messages,
+            ..Options::default()
+        };
+        let mut world = World::new(6, options);
+        for n in 0..8 {
+            world.append_all(&batch(1, 700, n, n as u64));
+        }
+        world.run_with_checkpoint(b"after 8");
+        for n in 8..20 {
+            world.append_all(&batch(1, 700, n, n as u64));
+        }
+        world.events.clear();
+        world.log.raise_start_offset(Offset(20), &mut world.out);
+        world.run();
+        let durable = |world: &World, start| {
+            let told =
+                |event: &Event| matches!(event, Event::StartOffsetDurable(at) if *at == start);
+            world.events.iter().any(told)
+        };
+        assert!(!durable(&world, Offset(20)), "nothing speaks for them yet");
+        let crashed = world.disk.files.clone();
+        world.run_with_checkpoint(b"after 20");
+        assert!(durable(&world, Offset(20)));
+        let snapshot = |world: &World| {
+            let found = world.events.iter().find_map(|event| match event {
+                Event::Snapshot(bytes) => Some(bytes.clone()),
+                _ => None,
+            });
+            found.expect("a checkpoint")
+        };
+        world.reopen();
+        world.ready();
+        assert_eq!(&snapshot(&world)[..], b"after 20");
+        assert_eq!(world.log.start_offset(), Offset(20));
+        // Killed before: what the snapshot does not know is replayed.
+        world.disk.files = crashed;
+        world.reopen();
+        world.ready();
+        assert_eq!(&snapshot(&world)[..], b"after 8");
+        let replayed = world.events.iter().filter_map(|event| match event {
+            Event::Replayed { header } => Some(header.base_offset.0),
+            _ => None,
+        });
+        assert!(replayed.eq(8..20));
+        assert!(world.log.start_offset() <= Offset(8));
+        assert_eq!(world.log.end_offset(), Offset(20));
+    }
+}
+
+#[test]
+fn a_file_keeps_its_name_while_a_sync_of_it_is_in_flight() {
+    let options = Options {
+        segment_bytes: 3000,
+        flush_messages: 2,
+        flush_ms: i64::MAX,
+        ..Options::default()
+    };
+    let mut world = World::new(1, options);
+    let mut held = Vec::new();
+    let sync = |op: &DiskOp| matches!(op, DiskOp::Sync { .. });
+    for n in 0..12 {
+        world.append(&batch(1, 700, n, n as u64)).expect("taken");
+        world.flush();
+        loop {
+            world.disk.pending.append(&mut world.out);
+            // The first sync, by the flush policy, takes for ever.
+            if held.is_empty()
+                && let Some(at) = world.disk.pending.iter().position(sync)
+            {
+                held.push(world.disk.pending.remove(at));
+            }
+            if !world.step() {
+                break;
+            }
+        }
+        if n == 3 {
+            // Written when the first segment is sealed.
+            world.log.checkpoint(Bytes::new(), &mut world.out);
+        }
+    }
+    assert!(!held.is_empty());
+    world.log.raise_start_offset(Offset(4), &mut world.out);
+    world.run();
+    assert_eq!(world.log.keeper.start_on_disk, Offset(4));
+    let first = directory().join("00000000000000000000.log");
+    assert!(world.disk.files.contains_key(&first), "it is being synced");
+    world.disk.pending.append(&mut held);
+    world.run();
+    assert!(world.log.fault().is_none(), "{:?}", world.log.fault());
+    assert!(!world.disk.files.contains_key(&first));
+}
+
 #[test]
 fn retention_by_time_and_size_drops_whole_segments() {
     let options = Options {
@@ -272,12 +373,12 @@ fn retention_by_time_and_size_drops_whole_segments() {
         world.append_all(&batch(1, 700, n, n as u64));
     }
     world.log.enforce_retention(world.now, &mut world.out);
-    world.run();
+    world.run_with_checkpoint(b"");
     assert!(world.log.size_bytes() >= 7000 && world.log.size_bytes() < 10_000);
     world.options.retention_ms = 1000;
     world.log.set_options(world.options.clone());
     world.log.enforce_retention(world.now, &mut world.out);
-    world.run();
+    world.run_with_checkpoint(b"");
     assert_eq!(
         world.log.size_bytes(),
         0,

@@ -58,7 +58,7 @@ fn an_emptied_log_goes_on_where_it_was_even_without_its_checkpoint() {
     for _ in 0..3 {
         world.tick(100);
         world.log.enforce_retention(world.now, &mut world.out);
-        world.run();
+        world.run_with_checkpoint(b"");
     }
     assert_eq!(world.log.start_offset(), Offset(10));
     let segments = || world.disk.files.keys();
