@@ -32,6 +32,14 @@ fn every_seed_keeps_its_promises() {
     );
 }
 
+/// A log that a disk's error fenced was opened again, and began where its checkpoint said, below a
+/// start that retention had moved and that was not durable yet.
+#[test]
+fn seed_1693_a_log_that_is_opened_again_begins_where_its_checkpoint_says() {
+    let report = run(1693, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}
+
 /// The core's timers went round for ever: `flush.ms` was over while the segment was being sealed.
 #[test]
 fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {

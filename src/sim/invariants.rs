@@ -1,6 +1,6 @@
 //! What must hold after every step of a core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Offset, TopicPartition};
 use crate::cluster::{Image, Resource};
@@ -20,17 +20,29 @@ const BATCH_BYTES_MAX: i64 = 16_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     high_watermarks: BTreeMap<TopicPartition, (Offset, Offset)>,
+    /// Logs that a disk's error fenced, and that are opened again.
+    reopening: BTreeSet<TopicPartition>,
 }
 
 impl Watch {
     /// Looks at every partition of a core that has just made a step.
     pub(super) fn look(&mut self, core: &Core, model: &mut Model) -> Result<(), String> {
-        for partition in core.partitions().filter(|partition| partition.is_ready()) {
+        for partition in core.partitions() {
             let id = partition.id();
+            if !partition.is_ready() {
+                self.reopening.insert(id);
+                continue;
+            }
             bounds(partition).map_err(|why| format!("{id:?}: {why}"))?;
             let now = (partition.log_start(), partition.high_watermark());
+            let reopened = self.reopening.remove(&id);
             match self.high_watermarks.insert(id, now) {
-                Some(before) => {
+                Some(mut before) => {
+                    if reopened {
+                        // As after a crash: a start that was not durable yet may be an older one.
+                        before.0 = before.0.min(now.0);
+                        model.check_start_promised(id, now.0)?;
+                    }
                     never_backwards(before, now).map_err(|why| format!("{id:?}: {why}"))?;
                     if now.0 > before.0 {
                         let retention = retention(core.image(), id);

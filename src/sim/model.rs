@@ -182,7 +182,7 @@ impl Model {
 
     /// True if the producer of this record may have been forgotten since: it was silent at most
     /// since it made the record.
-    fn may_be_forgotten(&self, record: RecordNumber) -> bool {
+    pub(super) fn may_be_forgotten(&self, record: RecordNumber) -> bool {
         let made = self.sent.get(&record).map_or(self.now_ms, |(_, at)| *at);
         self.now_ms - made >= self.producer_expiration_ms
     }
@@ -342,6 +342,20 @@ impl Model {
     pub(super) fn start_promised(&mut self, id: TopicPartition, start: Offset) {
         let history = self.history(id);
         history.start_promised = history.start_promised.max(start.0);
+    }
+
+    /// A log that was fenced is open again: what a DeleteRecords was answered with still holds.
+    pub(super) fn check_start_promised(
+        &mut self,
+        id: TopicPartition,
+        start: Offset,
+    ) -> Result<(), String> {
+        match self.history(id).start_promised {
+            promised if start.0 >= promised => Ok(()),
+            promised => Err(format!(
+                "{id:?} starts at {start}, but {promised} was promised"
+            )),
+        }
     }
 
     /// The power goes: relaxed topics may lose what they never claimed to be durable.

@@ -54,6 +54,11 @@ pub(super) struct Producer {
     given_up: u64,
     /// The newest batch that was acknowledged, and its base offset: later batches lie behind.
     newest: Option<(u64, i64)>,
+    /// The last acknowledged record of this identity, by partition: it is known there since.
+    known: BTreeMap<TopicPartition, RecordNumber>,
+    /// A later batch was taken before an earlier one where the producer may not have been known:
+    /// of a stranger any sequence is taken, as by Kafka, and then the earlier one comes too late.
+    overtaken: bool,
 }
 
 impl Producer {
@@ -72,6 +77,8 @@ impl Producer {
             marks: ID_MARK,
             given_up: ID_MARK,
             newest: None,
+            known: BTreeMap::new(),
+            overtaken: false,
         }
     }
 
@@ -98,6 +105,7 @@ impl Producer {
     fn give_up(&mut self) {
         self.given_up = self.marks;
         self.batches.clear();
+        self.overtaken = false;
     }
 
     pub(super) fn wake(&mut self, world: &mut World) {
@@ -158,6 +166,7 @@ impl Producer {
         let (first, count, bytes) = batch(world, target, self.id, next);
         self.marks += 1;
         let sure = self.batches.is_empty();
+        self.overtaken &= !sure;
         let batch = Outgoing {
             mark: self.marks,
             first,
@@ -207,6 +216,7 @@ impl Producer {
                     world.model.producer_id(id)?;
                     self.id = Some(id);
                     self.sequences.clear();
+                    self.known.clear();
                 }
                 Ok(())
             }
@@ -227,6 +237,10 @@ impl Producer {
         let Some(batch) = self.batches.remove(place) else {
             return Ok(());
         };
+        let known = self.known.insert(target, batch.first);
+        if place > 0 && known.is_none_or(|record| world.model.may_be_forgotten(record)) {
+            self.overtaken = true;
+        }
         let told = [i64::from(target.partition.0), base, batch.first as i64];
         world
             .trace
@@ -266,13 +280,14 @@ impl Producer {
                 let Some(target) = self.target else {
                     return Ok(());
                 };
-                if world.model.history(target).losses == 0 {
+                if world.model.losses(target) == 0 && !self.overtaken {
                     return Err(format!(
                         "{target:?}: sequence {found} was refused, {expected} expected, though all \
                          before was acknowledged"
                     ));
                 }
-                // Acknowledged batches went with the power: a new identity, as clients do.
+                // Acknowledged batches went with the power, or came first: a new identity, as clients
+                // do.
                 self.id = None;
                 self.give_up();
                 self.target = None;
