@@ -96,9 +96,10 @@ pub struct Readiness {
     pub partitions_opened: u64,
     /// Partitions there are.
     pub partitions: u64,
-    /// Bytes of logs that recovery has scanned until now.
+    /// Bytes of batches that recovery has gone over until now.
     pub scanned_bytes: u64,
-    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    /// The most that it may have to go over, as far as that is known: a log adds its own when it is
+    /// begun, with its preallocated end, and takes that off again when it is open.
     pub scan_bytes: u64,
 }
 

@@ -92,7 +92,7 @@ pub enum Event {
     Ready {
         /// True when it was closed cleanly and nothing had to be scanned.
         clean: bool,
-        /// How many bytes recovery read.
+        /// Bytes of batches that recovery went over.
         bytes_scanned: u64,
         /// How many bytes of a torn, never acknowledged write were cut.
         bytes_cut: u64,

@@ -63,9 +63,10 @@ pub(super) struct Recovery {
     pub trims: Vec<(Offset, u64)>,
     pub search: Option<Search>,
     clean: bool,
-    /// Bytes that are to be scanned, as far as that is known, and that were read until now.
+    /// Bytes of files behind what the checkpoint vouches for, preallocated ends and all.
     to_scan: u64,
-    scanned: u64,
+    /// Bytes of batches behind it, in the segments that are done.
+    pub scanned: u64,
     pub cut: u64,
 }
 
@@ -156,7 +157,6 @@ impl Log {
             }
             OpenStep::Scan { at } => {
                 let bytes = data(result)?;
-                recovery.scanned += bytes.len() as u64;
                 return self.scan(recovery, at, &bytes, out, events);
             }
             OpenStep::Search { at } => {
@@ -491,10 +491,11 @@ impl Log {
         false
     }
 
-    /// While it opens: bytes that were scanned, and that are to be, as far as that is known.
+    /// While it opens: bytes of batches that were scanned, and the most that there can be: only the
+    /// scan tells where a file's preallocated end begins.
     pub fn recovery_progress(&self) -> (u64, u64) {
         self.recovery.as_ref().map_or((0, 0), |recovery| {
-            (recovery.scanned.min(recovery.to_scan), recovery.to_scan)
+            (recovery.scanned_until_now(), recovery.to_scan)
         })
     }
 
@@ -565,6 +566,11 @@ fn data(result: Result<DiskOutput, DiskFault>) -> Result<Arc<Buf>, Fault> {
 }
 
 impl Recovery {
+    fn scanned_until_now(&self) -> u64 {
+        let position = self.walk.as_ref().map_or(0, |walk| walk.position);
+        self.scanned + position.saturating_sub(self.vouched)
+    }
+
     /// Keeps what one of the three first operations gave.
     fn look(&mut self, step: OpenStep, result: Result<DiskOutput, DiskFault>) -> Result<(), Fault> {
         let output = match result {

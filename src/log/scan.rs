@@ -143,6 +143,7 @@ impl Log {
             recovery.walk = None;
             return Err(damaged(&segment, 0));
         }
+        recovery.scanned += walk.position.saturating_sub(recovery.vouched);
         recovery.vouched = 0;
         if cut || (!recovery.scans.is_empty() && found.size > walk.position) {
             recovery.trims.push((found.base, walk.position));

@@ -269,12 +269,13 @@ impl Life {
             *told = Instant::now();
             let entries = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
             let sum = sum(&entries);
-            let (scanned_mib, of_mib) = (sum.scanned_bytes >> 20, sum.scan_bytes >> 20);
+            // Preallocated ends count until a scan has come to them.
+            let (scanned_mib, at_most_mib) = (sum.scanned_bytes >> 20, sum.scan_bytes >> 20);
             tracing::info!(
                 logs = sum.opened,
                 of = sum.of,
                 scanned_mib,
-                of_mib,
+                at_most_mib,
                 "opening logs"
             );
         }

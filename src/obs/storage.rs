@@ -162,7 +162,7 @@ impl Cache {
 pub struct Logs {
     /// Logs shut after a failed write or sync, since the start.
     pub fences: u64,
-    /// Bytes read by recovery.
+    /// Bytes of batches that recovery went over.
     pub recovery_scanned_bytes: u64,
     /// Bytes of torn tails cut by recovery.
     pub recovery_cut_bytes: u64,
@@ -179,7 +179,7 @@ impl Logs {
         );
         walk.counter(
             "corelane_log_recovery_scanned_bytes_total",
-            "Bytes read by recovery.",
+            "Bytes of batches behind the checkpoints that recovery went over.",
             self.recovery_scanned_bytes,
         );
         walk.counter(

@@ -67,7 +67,7 @@ pub enum Event {
     Ready {
         /// Nothing had to be scanned.
         clean: bool,
-        /// Bytes that recovery read.
+        /// Bytes of batches that recovery went over.
         bytes_scanned: u64,
         /// Bytes of a torn, never acknowledged write that were cut.
         bytes_cut: u64,

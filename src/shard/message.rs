@@ -32,9 +32,10 @@ pub struct Progress {
     pub opened: usize,
     /// Of how many.
     pub of: usize,
-    /// Bytes that recovery has scanned.
+    /// Bytes of batches that recovery has gone over.
     pub scanned_bytes: u64,
-    /// Bytes that it has to scan, as far as that is known: a log adds its own when it is begun.
+    /// The most that it may have to go over, as far as that is known: a log adds its own when it is
+    /// begun, with its preallocated end, and takes that off again when it is open.
     pub scan_bytes: u64,
 }
 

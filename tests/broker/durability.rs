@@ -270,10 +270,51 @@ fn what_one_recovery_has_scanned_the_next_one_need_not() {
     let first = scanned(&broker);
     until("a checkpoint", || checkpoint.exists());
     broker.crash();
-    // The preallocated end of the file is looked through both times.
     let second = scanned(&broker);
     assert!(second + 1.5e6 < first, "{first} and then {second}");
     assert_eq!(broker.client().read_all("t", 0).len(), 6);
+}
+
+/// What recovery may have to scan on a core, in bytes, however many logs it has: checkpoints are
+/// looked for each 32 MiB, eight at a time, and what is written meanwhile comes on top.
+const SCANNED_BYTES_MAX: u64 = (256 + 32 + 32) << 20;
+
+#[test]
+fn many_logs_written_evenly_and_killed_are_scanned_within_the_bound_of_a_core() {
+    let partitions = setting("CORELANE_SCANNED_PARTITIONS", 48) as i32;
+    let of_each_mib = setting("CORELANE_SCANNED_MIB", 576) / partitions as u64;
+    let mut broker = Broker::start_in(None, &["--cores", "1"]);
+    broker.client().create("t", partitions, &[]);
+    let value = vec![b'x'; (1 << 20) - 300];
+    thread::scope(|scope| {
+        for first in 0..4 {
+            let mut client = broker.client();
+            let value = &value;
+            scope.spawn(move || {
+                for _ in 0..of_each_mib {
+                    for partition in (first..partitions).step_by(4) {
+                        let answer = client.produce("t", partition, batch(&[value]));
+                        assert_eq!(answer.error, ErrorCode::None);
+                    }
+                }
+            });
+        }
+    });
+    broker.crash();
+    let scanned = broker.metric("corelane_log_recovery_scanned_bytes_total", &[]) as u64;
+    println!(
+        "{} MiB in {partitions} logs: {} MiB scanned after a kill, ready in {:?}",
+        of_each_mib * partitions as u64,
+        scanned >> 20,
+        broker.ready_after()
+    );
+    assert!(scanned <= SCANNED_BYTES_MAX, "{scanned} bytes scanned");
+    // The bound is what made it so, and not that little was written.
+    assert!(of_each_mib * partitions as u64 > 2 * (SCANNED_BYTES_MAX >> 20) - 128);
+    for partition in [0, partitions - 1] {
+        let read = broker.client().read_all("t", partition).len() as u64;
+        assert_eq!(read, of_each_mib);
+    }
 }
 
 #[test]

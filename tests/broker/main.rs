@@ -3,6 +3,8 @@
 //! | variable | what it counts | default |
 //! |---|---|---|
 //! | `CORELANE_KILLS` | rounds of `kill -9` under load | 5 |
+//! | `CORELANE_SCANNED_PARTITIONS` | logs of one core that are written to evenly, then killed | 48 |
+//! | `CORELANE_SCANNED_MIB` | what is written to all of them together, in MiB | 576 |
 //! | `CORELANE_FUZZ_INPUTS` | hostile inputs | 20,000 |
 //! | `CORELANE_PARTITIONS` | partitions on one node | 300 |
 //! | `CORELANE_METADATA_CHANGES` | creations and deletions of topics | 2,000 |
