@@ -32,6 +32,8 @@ pub(super) struct Aborted {
     pub(super) aborted: usize,
     /// How many were still open.
     pub(super) open: usize,
+    /// Above every producer's id in the partition.
+    pub(super) next_producer: i64,
 }
 
 impl Aborted {
@@ -66,6 +68,9 @@ impl Aborted {
             let Ok(header) = BatchHeader::parse(&bytes) else {
                 break;
             };
+            self.next_producer = self
+                .next_producer
+                .max(header.producer_id.0.saturating_add(1));
             let len = header.batch_length as u64 + LENGTH_OVERHEAD;
             if header.is_control() && len <= MARKER_BYTES_MAX && at + len <= size {
                 let mut batch = vec![0; len as usize];

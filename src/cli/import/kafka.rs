@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::base::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::cluster::Record;
 use crate::record::{Batches, Scratch};
 use crate::rt::limits::record_lock_holder;
@@ -64,6 +64,8 @@ pub(super) struct Found {
     pub left_out: Vec<String>,
     /// True when the configs of the topics are known.
     pub knows_configs: bool,
+    /// Kafka gave away the producer ids below, as far as is known.
+    pub next_producer: ProducerId,
 }
 
 fn failed(path: &Path, error: &io::Error) -> String {
@@ -117,6 +119,7 @@ pub(super) fn read(from: &Path) -> Result<Found, String> {
         topics: BTreeMap::new(),
         left_out: Vec::new(),
         knows_configs: false,
+        next_producer: ProducerId(0),
     };
     let starts = offsets_of(&from.join("log-start-offset-checkpoint"));
     let entries = fs::read_dir(from).map_err(|error| failed(from, &error))?;
@@ -222,19 +225,26 @@ impl Found {
                 continue;
             };
             for record in records.map_while(Result::ok) {
-                // Records of kinds that are not served here are passed over.
-                if let Ok(Record::Config {
-                    resource_type: 2,
-                    resource_name,
-                    name,
-                    value,
-                }) = Record::decode(record.value.unwrap_or_default())
-                    && let Some(topic) = self.topics.get_mut(&resource_name)
-                {
-                    match value {
-                        Some(value) => topic.configs.insert(name, value),
-                        None => topic.configs.remove(&name),
-                    };
+                match Record::decode(record.value.unwrap_or_default()) {
+                    Ok(Record::Config {
+                        resource_type: 2,
+                        resource_name,
+                        name,
+                        value,
+                    }) => {
+                        let Some(topic) = self.topics.get_mut(&resource_name) else {
+                            continue;
+                        };
+                        match value {
+                            Some(value) => topic.configs.insert(name, value),
+                            None => topic.configs.remove(&name),
+                        };
+                    }
+                    Ok(Record::ProducerIds { next, .. }) => {
+                        self.next_producer = self.next_producer.max(next);
+                    }
+                    // Records of kinds that are not served here are passed over.
+                    Ok(_) | Err(_) => {}
                 }
             }
         }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Failed;
-use crate::base::{BrokerId, LeaderEpoch, Offset};
+use crate::base::{BrokerId, LeaderEpoch, Offset, ProducerId};
 use crate::cluster::Record;
 use crate::cluster::records::{NewPartition, UNASSIGNED_DIRECTORY};
 use crate::log::{CHECKPOINT_NAME, repair, start_checkpoint};
@@ -68,13 +68,15 @@ struct Tally {
     open: usize,
     /// Batches whose records are left out for it.
     emptied: usize,
+    /// Above every producer's id in the logs.
+    next_producer: i64,
 }
 
 /// Makes the data directory.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let (from, to) = (&arguments.from, &arguments.data_dir);
     kafka::check(from, arguments.unclean).map_err(Failed::usage)?;
-    let found = kafka::read(from).map_err(Failed::operation)?;
+    let mut found = kafka::read(from).map_err(Failed::operation)?;
     fs::create_dir_all(to).map_err(|error| Failed::usage(format!("{}: {error}", to.display())))?;
     let mut tally = Tally::default();
     for (name, topic) in &found.topics {
@@ -87,8 +89,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
             tally.aborted += taken.aborted;
             tally.open += taken.open;
             tally.emptied += taken.emptied;
+            tally.next_producer = tally.next_producer.max(taken.next_producer);
         }
     }
+    found.next_producer = found.next_producer.max(ProducerId(tally.next_producer));
     write_metadata(&found, to).map_err(Failed::operation)?;
     // Last: until now it is a directory that nobody takes for a data directory.
     let cluster = (!found.cluster_id.is_empty()).then_some(found.cluster_id.as_str());
@@ -140,6 +144,7 @@ fn take_partition(
     let mut tally = Tally {
         aborted: transactions.aborted,
         open: transactions.open,
+        next_producer: transactions.next_producer,
         ..Tally::default()
     };
     let mut epoch: Option<LeaderEpoch> = None;
@@ -191,12 +196,26 @@ fn take_partition(
 }
 
 /// The records that make the cluster: one batch for each topic, as the controller would write them.
+///
+/// New producers get ids that none of Kafka's had: the logs still know those, and would take the
+/// first batches of a new producer with such an id for repetitions, and drop them.
 fn write_metadata(found: &Found, to: &Path) -> Result<(), String> {
     let mut bytes = Vec::new();
     let mut next = Offset(0);
-    for (name, topic) in &found.topics {
+    let topics = found.topics.iter();
+    let mut batches: Vec<Vec<Record>> = topics
+        .map(|(name, topic)| records_of(found, name, topic))
+        .collect();
+    if found.next_producer > ProducerId(0) {
+        batches.push(vec![Record::ProducerIds {
+            broker: BrokerId(found.node_id),
+            broker_epoch: -1,
+            next: found.next_producer,
+        }]);
+    }
+    for records in batches {
         let mut batch = BatchBuilder::new(Codec::None);
-        for record in records_of(found, name, topic) {
+        for record in records {
             batch.append(0, None, Some(&record.encode()), &[]);
         }
         let count = i64::from(batch.record_count());
