@@ -141,6 +141,13 @@ impl Ops {
             .any(|job| matches!(job, Job::Fill(range) if range.file == *file))
     }
 
+    /// True while a sync of the segment of this base offset is in flight.
+    pub(super) fn syncing(&self, base: Offset) -> bool {
+        self.jobs
+            .values()
+            .any(|job| matches!(job, Job::Sync { segment, .. } if *segment == base))
+    }
+
     /// True while the index of the segment of this base offset is being made again, or may have to
     /// be: it is loaded, and a load that fails is followed by a scan of the segment.
     pub(super) fn scanning(&self, base: Offset) -> bool {

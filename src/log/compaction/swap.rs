@@ -3,7 +3,7 @@
 use crate::base::{DiskOp, FilePath, Now, Offset};
 
 use super::super::face::{Event, Hold};
-use super::super::segment::{FileStage, Segment, file_name, index_name};
+use super::super::segment::{FileStage, Segment, base_of, file_name, index_name};
 use super::super::{Log, ops::Job};
 use super::Step;
 use super::output::Output;
@@ -135,10 +135,13 @@ impl Log {
         }
     }
 
-    /// True while a reader, or a read of our own, may still open a replaced file by its name.
+    /// True while a reader, or a read or sync of our own, may still open a replaced file by its name:
+    /// a sync of a relaxed log may take longer than its segment's sealing and compaction.
     fn is_held(&self, swap: &Swap) -> bool {
         let mut replaced = swap.replaced.iter();
-        replaced.any(|(file, hold)| !hold.is_free() || self.ops.reading(file))
+        let syncing =
+            |file: &FilePath| base_of(file.name()).is_some_and(|base| self.ops.syncing(base));
+        replaced.any(|(file, hold)| !hold.is_free() || self.ops.reading(file) || syncing(file))
     }
 
     /// True while a read of our own goes by the segment's present name.
@@ -156,9 +159,7 @@ impl Log {
                 swap: number,
                 file: to.clone(),
             });
-            if let Some(old) =
-                super::super::segment::base_of(file.name()).filter(|old| *old != base)
-            {
+            if let Some(old) = base_of(file.name()).filter(|old| *old != base) {
                 let index_file = self.directory.join(&index_name(old));
                 out.push(DiskOp::Remove {
                     id: self.ops.start(Job::Removed),

@@ -451,6 +451,51 @@ fn the_name_of_a_replaced_file_is_not_given_away_while_a_reader_may_open_it() {
 }
 
 #[test]
+fn the_name_of_a_replaced_file_is_not_given_away_while_a_sync_of_it_is_in_flight() {
+    let relaxed = Options {
+        flush_messages: 2,
+        flush_ms: i64::MAX,
+        ..options()
+    };
+    let mut bench = Bench::new(11, relaxed);
+    let mut held = Vec::new();
+    let sync = |op: &DiskOp| matches!(op, DiskOp::Sync { .. });
+    for _ in 0..80 {
+        bench.append(9);
+        let world = &mut bench.world;
+        world.flush();
+        loop {
+            world.disk.pending.append(&mut world.out);
+            // The first sync, by the flush policy, takes for ever.
+            if held.is_empty()
+                && let Some(at) = world.disk.pending.iter().position(sync)
+            {
+                held.push(world.disk.pending.remove(at));
+            }
+            if !world.step() {
+                break;
+            }
+        }
+        bench.run();
+    }
+    assert!(!held.is_empty());
+    bench.compact();
+    bench.world.tick(1000);
+    bench.run();
+    let first = directory().join("00000000000000000000.log");
+    assert!(bench.world.disk.files.contains_key(&first));
+    assert!(bench.files().iter().any(|name| name.ends_with(".swap")));
+    bench.world.disk.pending.append(&mut held);
+    bench.run();
+    bench.world.tick(1000);
+    bench.run();
+    let fault = bench.world.log.fault();
+    assert!(fault.is_none(), "{fault:?}");
+    assert!(!bench.files().iter().any(|name| name.ends_with(".swap")));
+    bench.check("read after the names were given away");
+}
+
+#[test]
 fn a_clean_segment_in_which_nothing_has_changed_is_not_replaced() {
     let mut bench = Bench::new(
         8,
