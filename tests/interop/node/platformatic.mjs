@@ -87,9 +87,12 @@ export async function work(bootstrap, groupId, topic, assignor) {
   // it; when a partition comes, the stream begins at its last commit. So of what it hands on, an application that is
   // to process a partition in order, and only while it owns it, has to take what is next from the last commit on.
   // Until it knows that commit, what comes waits, since the stream hands nothing on twice; so does what comes after a
-  // gap, and the commit is asked for again: whoever had the partition before may have committed meanwhile. Where
+  // gap, and the commit is asked for again: whoever had the partition before may have committed meanwhile. What it
+  // hands on of a partition that is not owned, or just went, waits as well: when the partition comes back to the same
+  // member, the stream may go on behind it. Where
   // nothing is committed the stream does not go back at all, so the beginning is committed first.
   const held = new Map()
+  const strays = new Map()
   let stopping = false
   const drain = (partition, mine) => {
     if (mine.next === null || stopping) return
@@ -109,7 +112,11 @@ export async function work(bootstrap, groupId, topic, assignor) {
   }
   const take = (partition, offset) => {
     const mine = held.get(partition)
-    if (mine === undefined) return
+    if (mine === undefined) {
+      if (!strays.has(partition)) strays.set(partition, new Set())
+      strays.get(partition).add(offset)
+      return
+    }
     mine.waiting.add(offset)
     drain(partition, mine)
   }
@@ -138,13 +145,19 @@ export async function work(bootstrap, groupId, topic, assignor) {
     }
   }
   const hold = partitions => {
-    const asked = partitions.map(partition => [partition, { next: null, waiting: new Set(), asking: true }])
+    const waiting = partition => held.get(partition)?.waiting ?? strays.get(partition) ?? new Set()
+    const asked = partitions.map(partition => [partition, { next: null, waiting: waiting(partition), asking: true }])
+    partitions.forEach(partition => strays.delete(partition))
     asked.forEach(([partition, mine]) => held.set(partition, mine))
     ask(asked)
   }
   const revoke = partitions => {
     partitions.forEach(partition => done.delete(partition))
-    partitions.forEach(partition => held.delete(partition))
+    for (const partition of partitions) {
+      const mine = held.get(partition)
+      if (mine !== undefined) strays.set(partition, mine.waiting)
+      held.delete(partition)
+    }
     if (partitions.length > 0) event('revoked', '-', numbers(partitions))
     owned = owned.filter(partition => !partitions.includes(partition))
   }
