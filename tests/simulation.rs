@@ -90,6 +90,20 @@ fn a_disk_that_lies_about_durability_is_found() {
 }
 
 #[test]
+fn a_journal_that_answers_before_its_write_is_durable_is_found() {
+    let found = (0..40).any(|seed| {
+        let plan = Plan::new(seed, &Options::default());
+        let plan = Plan {
+            canary: Some(Canary::HastyJournal),
+            journal_writes_min: Some(0),
+            ..plan
+        };
+        run_plan(&plan).is_err()
+    });
+    assert!(found);
+}
+
+#[test]
 fn an_answer_that_is_given_twice_is_found() {
     assert!(found_within(Canary::StaleReply, 10));
 }

@@ -624,11 +624,24 @@ impl Log {
     }
 
     /// The write in flight is done.
-    pub(super) fn written(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+    pub(super) fn written(
+        &mut self,
+        now: Now,
+        journaled: bool,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
         let Some(flight) = self.tail.flight.take() else {
             return;
         };
-        self.segment_mut(flight.segment).written = flight.to;
+        let segment = self.segment_mut(flight.segment);
+        segment.home = match (journaled, segment.home) {
+            (true, None) => Some(segment.written),
+            (true, home) => home,
+            // The journal lets a write past it only when all before is home.
+            (false, _) => None,
+        };
+        segment.written = flight.to;
         self.written_end = flight.end;
         if flight.durable && self.tail.is_synced() {
             self.durable = flight.end;

@@ -9,7 +9,7 @@ use crate::base::{
     BLOCK, Buf, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng, Space,
 };
 
-use crate::shard::METADATA_DIRECTORY;
+use crate::shard::{JOURNAL_PREFIX, METADATA_DIRECTORY, is_of_boot};
 
 use super::files::{Content, Files, Inode};
 
@@ -27,6 +27,8 @@ pub(super) struct Trouble {
     pub(super) full: bool,
     /// The canary: one durable write in four is not.
     pub(super) lies: bool,
+    /// The canary: no write to a journal is durable.
+    pub(super) journal_lies: bool,
 }
 
 /// Operations by number, and the file tree.
@@ -96,7 +98,14 @@ impl Disk {
     fn fails(&mut self, op: &DiskOp) -> Option<DiskFault> {
         let (file, verb) = subject(op);
         if self.trouble.full && self.has_no_room(op) {
-            if let DiskOp::Write { file, at, data, .. } = op {
+            if let DiskOp::Write {
+                file, at, data, id, ..
+            } = op
+            {
+                // A journal does not try again, nor does the replay of one.
+                if is_journal(file) || is_of_boot(*id) {
+                    self.harmed.insert(file.path.to_string());
+                }
                 self.write_partly(&file.clone(), *at, &data.clone(), false);
             }
             return Some(fault(file, verb, FaultKind::NoSpace));
@@ -161,7 +170,8 @@ impl Disk {
                 durable,
                 ..
             } => {
-                let lie = durable && self.trouble.lies && self.prng.one_in(4);
+                let hasty = self.trouble.journal_lies && is_journal(&file);
+                let lie = hasty || durable && self.trouble.lies && self.prng.one_in(4);
                 let inode = self.files.create(&file);
                 inode.map(|inode| self.files.write(inode, at, &data, durable && !lie))
             }
@@ -312,6 +322,10 @@ fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
         op,
         kind,
     }
+}
+
+fn is_journal(file: &FilePath) -> bool {
+    file.path.starts_with(JOURNAL_PREFIX)
 }
 
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {

@@ -20,6 +20,8 @@ pub enum Crash {
 pub enum Canary {
     /// The disk says that durable writes are done while they are still in its cache.
     LyingDisk,
+    /// The disk says that writes to journals are done before they are.
+    HastyJournal,
     /// Now and then a core gives the answer of an earlier append again, to another request.
     StaleReply,
 }
@@ -60,6 +62,9 @@ pub struct Plan {
     pub derived_damage: bool,
     /// After how many bytes of metadata records a snapshot is taken.
     pub metadata_snapshot_bytes: u64,
+    /// Small durable writes go by the cores' journals from so many on their way; none: there are no
+    /// journals.
+    pub journal_writes_min: Option<u64>,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -104,6 +109,7 @@ impl Plan {
             derived_damage: prng.one_in(3),
             // Often in most seeds, never in some.
             metadata_snapshot_bytes: [400, 2000, 8000, 20 << 20][prng.below(4) as usize],
+            journal_writes_min: prng.one_in(2).then(|| prng.below(3)),
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }

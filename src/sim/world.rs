@@ -107,6 +107,7 @@ impl World {
         let mut disk = Disk::new(plan.disks, Prng::new(prng.next_u64()));
         disk.trouble.error_one_in = plan.disk_error_one_in;
         disk.trouble.lies = plan.canary == Some(Canary::LyingDisk);
+        disk.trouble.journal_lies = plan.canary == Some(Canary::HastyJournal);
         let mut world = World {
             now_ns: 1_000_000,
             queue: BTreeMap::new(),

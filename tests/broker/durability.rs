@@ -152,7 +152,8 @@ fn round(
 /// Everything is read back and held against what each producer knows.
 fn check(broker: &Broker, producers: &[Producer]) {
     let mut client = broker.client();
-    for partition in 0..PARTITIONS {
+    let partitions = producers.iter().map(|producer| producer.partition).max();
+    for partition in 0..=partitions.unwrap_or(0) {
         let bytes = client.read_bytes("t", partition, 0);
         let mut found: BTreeMap<i64, BTreeMap<i64, (i32, i32)>> = BTreeMap::new();
         let mut end = 0;
@@ -200,16 +201,25 @@ fn check(broker: &Broker, producers: &[Producer]) {
 
 fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
     let mut broker = Broker::start();
+    kill_again_and_again(&mut broker, configs, (PRODUCERS, PARTITIONS), rounds);
+}
+
+fn kill_again_and_again(
+    broker: &mut Broker,
+    configs: &[(&str, &str)],
+    (producers, partitions): (usize, i32),
+    rounds: u64,
+) {
     let mut client = broker.client();
-    client.create("t", PARTITIONS, configs);
-    let mut producers: Vec<Producer> = (0..PRODUCERS)
-        .map(|name| Producer::new(&mut client, name as u64, name as i32 % PARTITIONS))
+    client.create("t", partitions, configs);
+    let mut producers: Vec<Producer> = (0..producers)
+        .map(|name| Producer::new(&mut client, name as u64, name as i32 % partitions))
         .collect();
     drop(client);
     let mut random = Prng::new(rounds);
     let (mut started, mut first_acks, mut ready) = (Instant::now(), Vec::new(), Vec::new());
     for number in 0..rounds {
-        let first = round(&mut broker, &mut producers, started, 20 + random.below(400));
+        let first = round(broker, &mut producers, started, 20 + random.below(400));
         started = Instant::now();
         broker.run();
         if number > 0 {
@@ -221,7 +231,7 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
             broker.ready_after()
         );
         if number % 10 == 9 {
-            check(&broker, &producers);
+            check(broker, &producers);
         }
     }
     let stop = AtomicBool::new(true);
@@ -232,7 +242,7 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
         assert!(producer.unacked.is_empty());
         batches += producer.acked.len();
     }
-    check(&broker, &producers);
+    check(broker, &producers);
     first_acks.sort();
     ready.sort();
     let of = |times: &[Duration]| {
@@ -252,6 +262,82 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
 #[test]
 fn no_kill_loses_doubles_or_reorders_what_was_acked() {
     kill_under_load(&[], setting("CORELANE_KILLS", 5));
+}
+
+#[test]
+fn kills_amid_hundreds_of_partitions_lose_nothing_that_only_the_journal_has() {
+    let journal = [
+        ("corelane.journal.bytes", "2000000"),
+        ("corelane.journal.writes.min", "1"),
+    ];
+    let mut broker = Broker::start_with(&journal);
+    let rounds = setting("CORELANE_KILLS", 3).min(30);
+    kill_again_and_again(&mut broker, &[], (220, 220), rounds);
+    let replayed = broker.metric("corelane_journal_replayed_total", &[]);
+    assert!(replayed > 0.0, "the journal was not used");
+    broker.restart();
+    let left = std::fs::read_dir(broker.data()).expect("it is there");
+    let left = left.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let left: Vec<String> = left.filter(|name| name.starts_with(".journal")).collect();
+    assert_eq!(left, Vec::<String>::new(), "a clean stop leaves no journal");
+}
+
+#[test]
+fn a_journal_that_was_left_is_brought_home_by_a_start_that_keeps_none() {
+    let directory = crate::support::directory();
+    let data = directory.path().join("data");
+    let journal = [
+        "corelane.journal.bytes=2000000",
+        "corelane.journal.writes.min=0",
+    ];
+    let [bytes, writes] = journal;
+    let mut broker = Broker::start_in(Some(data.clone()), &["--set", bytes, "--set", writes]);
+    let mut client = broker.client();
+    client.create("t", 8, &[]);
+    let mut produced = 0;
+    crate::support::until("the journals are in use", || {
+        for partition in 0..8 {
+            let answer = client.produce("t", partition, batch(&[b"acked"]));
+            assert_eq!(answer.error.code(), 0);
+        }
+        produced += 1;
+        broker.metric("corelane_journal_writes_total", &[]) > 40.0
+    });
+    broker.kill();
+    let left = || {
+        let entries = std::fs::read_dir(&data).expect("it is there");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let journals = names.filter(|name| name.to_string_lossy().starts_with(".journal-"));
+        journals.count()
+    };
+    assert!(left() > 0, "there is no journal");
+    // Its segments do not have all: who reads them is told.
+    let inspected = std::process::Command::new(crate::support::program())
+        .arg("inspect")
+        .arg(data.join("t-0"))
+        .output()
+        .expect("it runs");
+    assert!(!inspected.status.success());
+    let told = String::from_utf8_lossy(&inspected.stderr).into_owned();
+    assert!(told.contains(".journal-"), "{told}");
+
+    let mut broker = Broker::start_in(Some(data.clone()), &[]);
+    assert_eq!(left(), 0, "the journal is gone");
+    assert!(broker.metric("corelane_journal_replayed_total", &[]) > 0.0);
+    for round in 0..2 {
+        let mut client = broker.client();
+        for partition in 0..8 {
+            assert_eq!(
+                client.read_all("t", partition).len(),
+                produced,
+                "{partition}"
+            );
+        }
+        if round == 0 {
+            broker.crash();
+        }
+    }
+    assert_eq!(broker.metric("corelane_journal_writes_total", &[]), 0.0);
 }
 
 #[test]

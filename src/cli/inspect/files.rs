@@ -9,9 +9,32 @@ use crate::log::{
     self, CHECKPOINT_NAME, CheckpointReport, IndexReport, Report, inspect_checkpoint, inspect_index,
 };
 use crate::record::{Batch, BatchError, Scratch};
+use crate::shard::JOURNAL_PREFIX;
 
 /// The most bytes that one batch may unpack to.
 pub(super) const UNPACKED_BYTES_MAX: usize = 1 << 30;
+
+/// Refuses what lies in a data directory with a journal: what was acknowledged last is in there, and
+/// not in the segments. The error is one line.
+pub(super) fn refuse_journals(path: &Path) -> Result<(), String> {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A data directory, a partition's directory in it, or a file in that.
+    for directory in whole.ancestors().take(3) {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
+        if let Some(journal) = names
+            .into_iter()
+            .find(|name| name.starts_with(JOURNAL_PREFIX))
+        {
+            return Err(format!(
+                "{} has records that are not in the segments yet: start and stop the broker first, \
+                 which brings them there",
+                directory.join(journal).display()
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// One partition's directory.
 #[derive(Debug, Default)]

@@ -62,6 +62,7 @@ pub struct Arguments {
 
 /// Shows everything below the path.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
+    files::refuse_journals(&arguments.path).map_err(Failed::usage)?;
     if let Some(output) = arguments.output.as_deref().filter(|_| arguments.repair) {
         return repair::run(&arguments.path, output);
     }
