@@ -398,7 +398,10 @@ impl Core {
             metadata.apply_commit(&commit);
         }
         // Before anybody opens a log there, without what only the journal has.
-        for (disk, fault) in std::mem::take(&mut metadata.unreplayed) {
+        let unreplayed = std::mem::take(&mut metadata.unreplayed);
+        let directories = &mut metadata.directories;
+        directories.retain(|_, disk| !unreplayed.contains_key(disk));
+        for (disk, fault) in unreplayed {
             self.volume_failed(now, disk, &fault, effects);
             self.tell_others(&PeerMessage::VolumeFailed { disk, fault }, effects);
         }
