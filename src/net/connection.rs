@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, Permit, Share};
 use super::replies::{Next, Replies};
 use super::unsent::Unsent;
 use super::{Part, Started};
@@ -21,6 +21,11 @@ const RECEIVE_BYTES_MIN: usize = 4 << 10;
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 /// Frames below this are not worth asking the budget for: the request queue bounds them.
 const BUDGETED_BYTES_MIN: usize = 16 << 10;
+
+/// How long a peer may say nothing in the middle of a frame and keep the memory for all of it.
+const LULL: Duration = Duration::from_secs(1);
+/// What it keeps then beside what it has sent: no more than this comes in before it has to wait.
+const LULL_BYTES: usize = 64 << 10;
 
 /// How often a reply that is not taken is looked at.
 const UNSENT_LOOK: Duration = Duration::from_secs(1);
@@ -126,11 +131,11 @@ impl<T> Reader<T> {
             let Some(size) = self.next_size().await? else {
                 return Ok(false);
             };
-            let permit = match size {
+            let mut permit = match size {
                 size if size < BUDGETED_BYTES_MIN => None,
                 size => Some(self.limits.budget.take(size).await),
             };
-            if !self.fill(FRAME_SIZE_BYTES + size).await? {
+            if !self.fill(FRAME_SIZE_BYTES + size, permit.as_mut()).await? {
                 return Ok(false);
             }
             self.buffer.advance(FRAME_SIZE_BYTES);
@@ -160,7 +165,7 @@ impl<T> Reader<T> {
     /// The size of the next frame; none at the end of the stream. A size that is not allowed is an
     /// error before anything is allocated for it.
     async fn next_size(&mut self) -> io::Result<Option<usize>> {
-        if !self.fill(FRAME_SIZE_BYTES).await? {
+        if !self.fill(FRAME_SIZE_BYTES, None).await? {
             return Ok(None);
         }
         let mut prefix = [0; FRAME_SIZE_BYTES];
@@ -174,7 +179,7 @@ impl<T> Reader<T> {
     }
 
     /// Receives until the buffer holds `wanted` bytes; false if the stream ends before.
-    async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+    async fn fill(&mut self, wanted: usize, mut permit: Option<&mut Permit>) -> io::Result<bool> {
         while self.buffer.len() < wanted {
             let missing = wanted - self.buffer.len();
             let most = self
@@ -186,18 +191,48 @@ impl<T> Reader<T> {
                 self.buffer.reserve(missing.max(usual));
             }
             let buffer = std::mem::take(&mut self.buffer);
-            let deadline = rt::clock::mono().after(self.limits.idle_max);
-            let receive = self.stream.receive_into(buffer);
-            let Ok((received, buffer)) = rt::timeout(deadline, receive).await else {
-                return Err(io::ErrorKind::TimedOut.into());
-            };
+            let lends = missing.saturating_sub(LULL_BYTES);
+            let permit = permit.as_deref_mut();
+            let (received, buffer) = self
+                .receive(buffer, permit.map(|permit| (permit, lends)))
+                .await?;
             self.buffer = buffer;
-            match received? {
+            match received {
                 0 => return Ok(false),
                 count => self.last_received = count,
             }
         }
         Ok(true)
+    }
+
+    /// One receive. While nothing comes, so many bytes of the permit are lent to others; it is whole
+    /// again when this comes back.
+    async fn receive(
+        &self,
+        buffer: BytesMut,
+        lends: Option<(&mut Permit, usize)>,
+    ) -> io::Result<(usize, BytesMut)> {
+        let deadline = rt::clock::mono().after(self.limits.idle_max);
+        let mut receiving = pin!(self.stream.receive_into(buffer));
+        let Some((permit, lends)) = lends else {
+            let Ok((received, buffer)) = rt::timeout(deadline, receiving).await else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            return received.map(|count| (count, buffer));
+        };
+        let lull = rt::clock::mono().after(LULL.min(self.limits.idle_max));
+        let (received, buffer) = match rt::timeout(lull, receiving.as_mut()).await {
+            Ok(received) => received,
+            Err(_) => {
+                permit.lend(lends);
+                let Ok(received) = rt::timeout(deadline, receiving).await else {
+                    return Err(io::ErrorKind::TimedOut.into());
+                };
+                permit.take_back().await;
+                received
+            }
+        };
+        received.map(|count| (count, buffer))
     }
 }
 
