@@ -106,6 +106,7 @@ impl World {
         let mut prng = Prng::new(plan.seed);
         let mut disk = Disk::new(plan.disks, Prng::new(prng.next_u64()));
         disk.trouble.error_one_in = plan.disk_error_one_in;
+        disk.trouble.names_fail = plan.names_fail;
         disk.trouble.lies = plan.canary == Some(Canary::LyingDisk);
         let mut world = World {
             now_ns: 1_000_000,
