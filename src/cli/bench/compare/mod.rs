@@ -32,7 +32,8 @@ Examples:
 
 How it is fair: both brokers have the same CPUs, the same limit of memory (page cache included), the
 same file system, the same client on other CPUs, and a fresh directory in each round; rounds alternate
-between them, so that a slow minute of the machine hits both. After its start each is loaded for
+between them, so that a slow minute of the machine hits both, and the disk is synced before each
+measurement. After its start each is loaded for
 --settle seconds that do not count, so that the JVM has compiled what it needs.
 
 Durability is compared in pairs, named in the table: durable (flush.messages=1, every acknowledgement
@@ -257,6 +258,9 @@ impl Comparison<'_> {
             for row in rows.iter().filter(|row| row.action != rows::Action::Start) {
                 let sides = row.sides.iter().copied();
                 for side in sides.filter(|side| side.is_kafka() == first.is_kafka()) {
+                    // What the row before has written is still on its way to the disk, and whoever
+                    // wrote more would pay more for it.
+                    let _ = std::process::Command::new("sync").status();
                     let begun = std::time::Instant::now();
                     let measured = match self.measure(row, side, round, &mut broker, results) {
                         Ok(measured) => measured,
