@@ -74,6 +74,21 @@ fn produce_to_all(client: &mut Client, topic: &str, partitions: i32) {
     }
 }
 
+/// One record: taken where the directory is, refused where it is gone. Returns the error expected.
+fn produce_where_it_is(
+    client: &mut Client,
+    gone: &[(String, i32)],
+    topic: &str,
+    index: i32,
+) -> i16 {
+    let here = !gone.contains(&(topic.to_owned(), index));
+    let wanted = if here { 0 } else { STORAGE_ERROR };
+    let value = format!("{topic}-{index}");
+    let answer = client.produce(topic, index, batch(&[value.as_bytes()]));
+    assert_eq!(answer.error.code(), wanted, "{value}");
+    wanted
+}
+
 fn check_all(client: &mut Client, topic: &str, partitions: i32, times: usize) {
     for partition in 0..partitions {
         let wanted = format!("{topic}-{partition}");
@@ -153,14 +168,7 @@ fn a_directory_that_is_missing_at_the_start_takes_only_its_own_partitions_offlin
     let mut client = broker.client();
     for topic in ["t", "silent"] {
         for index in 0..6 {
-            let here = !gone.contains(&(topic.to_owned(), index));
-            let answer = client.produce(
-                topic,
-                index,
-                batch(&[format!("{topic}-{index}").as_bytes()]),
-            );
-            let wanted = if here { 0 } else { STORAGE_ERROR };
-            assert_eq!(answer.error.code(), wanted, "{topic}-{index}");
+            let wanted = produce_where_it_is(&mut client, &gone, topic, index);
             let fetched = client.fetch(topic, index, 0);
             assert_eq!(fetched.error.code(), wanted, "{topic}-{index}");
         }
@@ -234,14 +242,7 @@ fn a_directory_that_goes_away_while_the_broker_runs_is_offline_alone() {
     });
     for topic in ["t", "silent"] {
         for index in 0..4 {
-            let here = !gone.contains(&(topic.to_owned(), index));
-            let answer = client.produce(
-                topic,
-                index,
-                batch(&[format!("{topic}-{index}").as_bytes()]),
-            );
-            let wanted = if here { 0 } else { STORAGE_ERROR };
-            assert_eq!(answer.error.code(), wanted, "{topic}-{index}");
+            produce_where_it_is(&mut client, &gone, topic, index);
         }
     }
     assert!(!lost.exists(), "it was made up again");
