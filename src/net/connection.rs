@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, Permit, Share};
 use super::replies::{Next, Replies};
 use super::unsent::Unsent;
 use super::{Part, Started};
@@ -21,6 +21,9 @@ const RECEIVE_BYTES_MIN: usize = 4 << 10;
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 /// Frames below this are not worth asking the budget for: the request queue bounds them.
 const BUDGETED_BYTES_MIN: usize = 16 << 10;
+
+/// How long a peer may say nothing in the middle of a frame and keep the memory for all of it.
+const LULL: Duration = Duration::from_secs(1);
 
 /// How often a reply that is not taken is looked at.
 const UNSENT_LOOK: Duration = Duration::from_secs(1);
@@ -126,11 +129,11 @@ impl<T> Reader<T> {
             let Some(size) = self.next_size().await? else {
                 return Ok(false);
             };
-            let permit = match size {
+            let mut permit = match size {
                 size if size < BUDGETED_BYTES_MIN => None,
                 size => Some(self.limits.budget.take(size).await),
             };
-            if !self.fill(FRAME_SIZE_BYTES + size).await? {
+            if !self.fill(FRAME_SIZE_BYTES + size, permit.as_mut()).await? {
                 return Ok(false);
             }
             self.buffer.advance(FRAME_SIZE_BYTES);
@@ -160,7 +163,7 @@ impl<T> Reader<T> {
     /// The size of the next frame; none at the end of the stream. A size that is not allowed is an
     /// error before anything is allocated for it.
     async fn next_size(&mut self) -> io::Result<Option<usize>> {
-        if !self.fill(FRAME_SIZE_BYTES).await? {
+        if !self.fill(FRAME_SIZE_BYTES, None).await? {
             return Ok(None);
         }
         let mut prefix = [0; FRAME_SIZE_BYTES];
@@ -174,7 +177,7 @@ impl<T> Reader<T> {
     }
 
     /// Receives until the buffer holds `wanted` bytes; false if the stream ends before.
-    async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+    async fn fill(&mut self, wanted: usize, mut permit: Option<&mut Permit>) -> io::Result<bool> {
         while self.buffer.len() < wanted {
             let missing = wanted - self.buffer.len();
             let most = self
@@ -185,19 +188,53 @@ impl<T> Reader<T> {
             if self.buffer.capacity() - self.buffer.len() < missing.max(usual / 2) {
                 self.buffer.reserve(missing.max(usual));
             }
-            let buffer = std::mem::take(&mut self.buffer);
-            let deadline = rt::clock::mono().after(self.limits.idle_max);
-            let receive = self.stream.receive_into(buffer);
-            let Ok((received, buffer)) = rt::timeout(deadline, receive).await else {
-                return Err(io::ErrorKind::TimedOut.into());
-            };
-            self.buffer = buffer;
-            match received? {
-                0 => return Ok(false),
-                count => self.last_received = count,
+            match permit.as_deref_mut() {
+                None => match self.receive().await? {
+                    0 => return Ok(false),
+                    count => self.last_received = count,
+                },
+                Some(permit) => match self.receive_in_a_frame().await? {
+                    Some(0) => return Ok(false),
+                    Some(count) => self.last_received = count,
+                    None => self.wait_out(permit, missing).await?,
+                },
             }
         }
         Ok(true)
+    }
+
+    async fn receive(&mut self) -> io::Result<usize> {
+        let deadline = rt::clock::mono().after(self.limits.idle_max);
+        let receive = self.stream.receive_into(std::mem::take(&mut self.buffer));
+        let Ok((received, buffer)) = rt::timeout(deadline, receive).await else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        self.buffer = buffer;
+        received
+    }
+
+    /// None if the peer says nothing for [`LULL`].
+    async fn receive_in_a_frame(&mut self) -> io::Result<Option<usize>> {
+        let limit = rt::clock::mono().after(LULL.min(self.limits.idle_max));
+        let buffer = std::mem::take(&mut self.buffer);
+        let (received, buffer) = self.stream.receive_until(limit, buffer).await;
+        self.buffer = buffer;
+        received
+    }
+
+    /// While the peer says nothing in the middle of a frame, only what it has sent is kept, and
+    /// the rest of the frame's memory, of which `missing` bytes are not filled, serves others.
+    async fn wait_out(&mut self, permit: &mut Permit, missing: usize) -> io::Result<()> {
+        // Into a smaller place: what is not filled may have been used before, and be resident.
+        self.buffer = BytesMut::from(&self.buffer[..]);
+        permit.lend(missing);
+        let deadline = rt::clock::mono().after(self.limits.idle_max);
+        match rt::timeout(deadline, self.stream.readable()).await {
+            Ok(readable) => readable?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        permit.take_back().await;
+        Ok(())
     }
 }
 

@@ -443,6 +443,11 @@ impl<K> Op<K> {
         self.result_is_descriptor = true;
         self
     }
+
+    /// Asks the kernel to give it up. It is awaited as before, and may have been done after all.
+    pub(super) fn cancel(&self) {
+        self.ring.cancel(self.user_data);
+    }
 }
 
 // The kept value is never pinned: it is moved out as a whole.

@@ -18,7 +18,9 @@ use io_uring::types::Fd;
 use super::counters::add;
 use super::executor::{Machine, current};
 use super::listener::{encode, tcp_socket};
-use super::ring::checked;
+use super::ring::{Op, checked};
+use super::timer::timeout;
+use crate::base::Mono;
 
 /// At most this many bytes go into one send, so that one connection does not hold up the others.
 const SEND_MAX: usize = 512 << 10;
@@ -96,7 +98,34 @@ impl Stream {
 
     /// Receives into the spare capacity of `buffer`, which must not be empty, and gives it back
     /// with the count; 0 means that the peer has finished sending.
-    pub async fn receive_into(&self, mut buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
+    pub async fn receive_into(&self, buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
+        let (result, (buffer, _)) = self.start_receive(buffer).await;
+        self.received(result, buffer)
+    }
+
+    /// As [`Stream::receive_into`], but no longer than until `limit`: none if nothing has come by
+    /// then. The buffer is given back in any case, and no byte is lost.
+    pub async fn receive_until(
+        &self,
+        limit: Mono,
+        buffer: BytesMut,
+    ) -> (io::Result<Option<usize>>, BytesMut) {
+        let mut receiving = self.start_receive(buffer);
+        let (given_up, (result, (buffer, _))) = match timeout(limit, &mut receiving).await {
+            Ok(done) => (false, done),
+            Err(_) => {
+                receiving.cancel();
+                (true, receiving.await)
+            }
+        };
+        if given_up && result == -libc::ECANCELED {
+            return (Ok(None), buffer);
+        }
+        let (result, buffer) = self.received(result, buffer);
+        (result.map(Some), buffer)
+    }
+
+    fn start_receive(&self, mut buffer: BytesMut) -> Op<(BytesMut, Rc<TcpStream>)> {
         let spare = buffer.spare_capacity_mut();
         assert!(!spare.is_empty(), "a receive without room");
         let (start, room) = (spare.as_mut_ptr().cast::<u8>(), spare.len().min(1 << 30));
@@ -104,7 +133,10 @@ impl Stream {
         let entry = opcode::Recv::new(descriptor, start, room as u32).build();
         let keep = (buffer, self.socket.clone());
         // SAFETY: the room is on the buffer's heap and kept; so is the socket.
-        let (result, (mut buffer, _)) = unsafe { self.machine.ring.submit(entry, keep) }.await;
+        unsafe { self.machine.ring.submit(entry, keep) }
+    }
+
+    fn received(&self, result: i32, mut buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
         let result = checked(result);
         if let Ok(count) = result {
             // SAFETY: the kernel has filled `count` bytes of the spare capacity.

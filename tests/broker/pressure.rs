@@ -192,6 +192,64 @@ fn producers_of_a_mebibyte_each_all_at_once_are_taken_within_the_budget() {
     broker.stop();
 }
 
+#[test]
+fn frames_whose_senders_fall_silent_do_not_keep_the_memory_from_the_others() {
+    let broker = Broker::start_in(None, &["--memory", "128MiB", "--cores", "1"]);
+    broker.client().create("t", 1, &[]);
+    let records = Some(batch(&[&vec![b's'; 1_000_000]]).into());
+    let request = produce_request(named("t"), 0, records, -1);
+    let frame = request.frame(PRODUCE, 1, &text("silent"));
+    // Twice as much as frames of one core may take, begun and not ended.
+    let begun: usize = 50_000;
+    let budget = broker.metric("corelane_frame_memory_budget_bytes", &[]) as usize;
+    let mut silent: Vec<Sending> = (0..2 * budget / frame.len())
+        .map(|_| Sending::connect(broker.address()))
+        .collect();
+    for one in &mut silent {
+        while one.sent < begun {
+            one.step(&frame[..begun]);
+        }
+    }
+    until("they have taken what there is", || {
+        broker.metric("corelane_frame_memory_waits_total", &[]) > 0.0
+    });
+    let mut client = broker.client();
+    let began = Instant::now();
+    for _ in 0..3 {
+        let answer = client.produce("t", 0, batch(&[&vec![b'o'; 900_000]]));
+        assert_eq!(answer.error.code(), 0);
+    }
+    let (took, resident) = (began.elapsed(), broker.resident_kib());
+    println!(
+        "{} silent producers: three others took {took:?}, {resident} KiB resident",
+        silent.len()
+    );
+    // The idle time-out, after which they would be gone anyway, is ten minutes.
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    // And then they speak again, all at once.
+    let began = Instant::now();
+    let mut left = silent.len();
+    while left > 0 {
+        silent.retain_mut(|one| match one.step(&frame) {
+            Step::Answered => {
+                assert_eq!(error_of(&one.received), 0);
+                false
+            }
+            Step::Moved | Step::Nothing => true,
+        });
+        left = silent.len();
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{left} are stuck"
+        );
+    }
+    let most_kib = broker.resident_kib();
+    assert!(
+        most_kib <= (128 << 10) + BESIDE_THE_BUDGET_KIB,
+        "{most_kib} KiB"
+    );
+}
+
 /// Produces one small batch again and again; the latencies in microseconds, sorted.
 fn latencies(client: &mut Client, topic: &str, partition: i32, count: usize) -> Vec<u128> {
     let mut taken: Vec<u128> = (0..count)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::base::Prng;
+use crate::rt::clock::mono;
 use crate::rt::executor::{counters, on_turn, spawn_local};
 use crate::rt::mesh::mesh;
 use crate::rt::timer::sleep;
@@ -392,5 +393,37 @@ fn an_abandoned_receive_keeps_its_buffer_until_the_kernel_lets_go() {
         // The cancelled receive has let go: its bytes are for the next one.
         let (count, buffer) = theirs.receive_into(BytesMut::with_capacity(4096)).await;
         assert_eq!((count.expect("bytes"), &buffer[..]), (5, &b"hello"[..]));
+    });
+}
+
+#[test]
+fn a_receive_that_is_given_up_gives_its_buffer_back_and_loses_no_byte() {
+    run(|| async {
+        let bound = bind_all(any_port(), 1)
+            .expect("a port")
+            .pop()
+            .expect("a socket");
+        let address = bound.address();
+        let listener = Listener::listen(bound).expect("listening");
+        let ours = Stream::connect(address).await.expect("connected");
+        let theirs = listener.accept().await.expect("accepted");
+        let soon = || mono().after(Duration::from_millis(2));
+        let mut buffer = BytesMut::from(&b"kept "[..]);
+        buffer.reserve(100);
+        let (none, buffer) = theirs.receive_until(soon(), buffer).await;
+        assert_eq!(
+            (none.expect("no error"), &buffer[..]),
+            (None, &b"kept "[..])
+        );
+        ours.send_vectored(vec![Bytes::from_static(b"hello")])
+            .await
+            .expect("sent");
+        let later = mono().after(Duration::from_secs(60));
+        let (some, buffer) = theirs.receive_until(later, buffer).await;
+        assert_eq!(some.expect("bytes"), Some(5));
+        assert_eq!(&buffer[..], b"kept hello");
+        ours.shut_down();
+        let (end, _) = theirs.receive_until(later, buffer).await;
+        assert_eq!(end.expect("no error"), Some(0));
     });
 }
