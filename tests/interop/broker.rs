@@ -98,6 +98,41 @@ impl Broker {
         Ok(broker)
     }
 
+    /// corelane on the data that `prepare` puts into the directory it is given.
+    pub fn start_on(prepare: impl FnOnce(&Path) -> Result<(), String>) -> Result<Broker, String> {
+        let (_, scratch) = scratch("prepared")?;
+        let port = free_port();
+        let mut broker = Broker {
+            kind: Some(Kind::Corelane),
+            configs: Vec::new(),
+            bootstrap: format!("127.0.0.1:{port}"),
+            scratch,
+            process: None,
+            guard: None,
+        };
+        prepare(&broker.scratch.join("data"))?;
+        let command = corelane(&broker.scratch, port, &[]);
+        broker.launch(Kind::Corelane, command)?;
+        Ok(broker)
+    }
+
+    /// Stops it and starts it again on the same port and the same data.
+    pub fn restart(&mut self) -> Result<(), String> {
+        let kind = self.kind.ok_or("not ours to stop")?;
+        if let Some(mut guard) = self.guard.take() {
+            // It would take the data away.
+            guard.kill().map_err(|error| error.to_string())?;
+            guard.wait().map_err(|error| error.to_string())?;
+        }
+        self.stop();
+        let address: SocketAddr = self.bootstrap.parse().expect("an address");
+        let command = match kind {
+            Kind::Corelane => corelane(&self.scratch, address.port(), &self.configs),
+            Kind::Kafka => serve_kafka(&self.scratch)?,
+        };
+        self.launch(kind, command)
+    }
+
     fn launch(&mut self, kind: Kind, mut command: Command) -> Result<(), String> {
         let name = self.scratch.file_name().expect("a name");
         let name = format!("{}.log", name.to_string_lossy());
@@ -262,8 +297,13 @@ fn kafka(scratch: &Path, port: u16, configs: &[(&str, &str)]) -> Result<Command,
     let mut format = clients::java("kafka.tools.StorageTool")?;
     format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", path]);
     clients::run(&mut format)?;
+    serve_kafka(scratch)
+}
+
+/// On the directory that was formatted.
+fn serve_kafka(scratch: &Path) -> Result<Command, String> {
     let mut command = clients::java("kafka.Kafka")?;
-    command.arg(path);
+    command.arg(scratch.join("server.properties"));
     Ok(command)
 }
 

@@ -180,6 +180,60 @@ pub fn read(bootstrap: &str, wanted: usize, topics: &[String]) -> Result<Dump, S
     Ok(dump)
 }
 
+/// Reads every partition of the topics to its end, as far as committed transactions go.
+pub fn read_to_end(bootstrap: &str, topics: &[String]) -> Result<Dump, String> {
+    let told = |error: KafkaError| error.to_string();
+    let consumer: BaseConsumer = config(bootstrap)
+        .set("group.id", "unused: partitions are assigned by hand")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .create()
+        .map_err(told)?;
+    let mut partitions = TopicPartitionList::new();
+    for topic in topics {
+        let known = consumer
+            .fetch_metadata(Some(topic), PATIENCE)
+            .map_err(told)?;
+        for partition in known.topics()[0].partitions() {
+            let from = Offset::Beginning;
+            let added = partitions.add_partition_offset(topic, partition.id(), from);
+            added.map_err(told)?;
+        }
+    }
+    consumer.assign(&partitions).map_err(told)?;
+    let end = Instant::now() + PATIENCE;
+    let (mut dump, mut left) = (Dump::new(), partitions.count());
+    while left > 0 {
+        if Instant::now() > end {
+            return Err(format!(
+                "{left} partitions are not at their end after {PATIENCE:?}"
+            ));
+        }
+        let message = match consumer.poll(Duration::from_millis(500)) {
+            None => continue,
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                left -= 1;
+                continue;
+            }
+            Some(message) => message.map_err(told)?,
+        };
+        let record = Specified {
+            partition: message.partition(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers(&message),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        };
+        let place = (message.topic().to_owned(), message.partition());
+        let lines = dump.entry(place).or_default();
+        lines.push(record.dumped(message.topic(), message.offset()));
+    }
+    Ok(dump)
+}
+
 fn headers(message: &impl Message) -> Vec<(String, Option<Vec<u8>>)> {
     let Some(headers) = message.headers() else {
         return Vec::new();

@@ -8,6 +8,7 @@
 //! cargo test --features interop --test interop interop_kills           groups under kill -9 of the broker
 //! cargo test --features interop --test interop interop_tools            Kafka's command-line tools
 //! cargo test --features interop --test interop interop_compaction       Kafka's test of compaction
+//! cargo test --features interop --test interop interop_import           a directory that Apache Kafka wrote
 //! ```
 //!
 //! The clients are fetched by name from their registries into `target/interop` by the first run.
@@ -30,6 +31,7 @@ mod compaction;
 mod diary;
 mod group_kills;
 mod groups;
+mod import;
 mod librdkafka;
 mod produce_consume;
 mod records;
