@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use corelane::base::{ProducerEpoch, ProducerId, Sequence};
+use corelane::record::{BatchBuilder, Codec};
+
 use crate::support::client::batch;
 use crate::support::{Broker, directory};
 
@@ -164,7 +167,7 @@ fn damage_in_the_middle_is_named_and_a_copy_without_it_can_be_served() {
 }
 
 /// What Kafka leaves has the same segments, and other files around them.
-fn as_kafka_leaves_it(data: &Path) {
+fn as_kafka_leaves_it(data: &Path, places: &[&str], log_start: i64) {
     let meta = data.join("meta.properties");
     let lines = fs::read_to_string(&meta).expect("readable");
     let kept: Vec<&str> = lines
@@ -172,7 +175,7 @@ fn as_kafka_leaves_it(data: &Path) {
         .filter(|line| !line.starts_with("corelane."))
         .collect();
     fs::write(&meta, kept.join("\n")).expect("written");
-    for place in ["t-0", "other-0", "other-1"] {
+    for place in places {
         for file in files(&data.join(place), ".index") {
             fs::write(file, [0; 80]).expect("written");
         }
@@ -183,14 +186,17 @@ fn as_kafka_leaves_it(data: &Path) {
         )
         .expect("written");
     }
-    fs::write(data.join("log-start-offset-checkpoint"), "0\n1\nt 0 100\n").expect("written");
+    let starts = format!("0\n1\nt 0 {log_start}\n");
+    fs::write(data.join("log-start-offset-checkpoint"), starts).expect("written");
 }
+
+const CLEAN: (&str, &str) = (".kafka_cleanshutdown", "{\"version\":0}");
 
 #[test]
 fn kafkas_directory_is_imported_and_served_and_one_that_is_not_in_order_is_refused() {
     let broker = written();
     let kafka = broker.data();
-    as_kafka_leaves_it(&kafka);
+    as_kafka_leaves_it(&kafka, &["t-0", "other-0", "other-1"], 100);
     let before: Vec<u8> = files(&kafka.join("t-0"), ".log")
         .iter()
         .flat_map(|file| fs::read(file).expect("readable"))
@@ -201,7 +207,7 @@ fn kafkas_directory_is_imported_and_served_and_one_that_is_not_in_order_is_refus
     let refused = corelane(&arguments);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("clean shutdown"));
-    fs::write(kafka.join(".kafka_cleanshutdown"), "{\"version\":0}").expect("written");
+    fs::write(kafka.join(CLEAN.0), CLEAN.1).expect("written");
     let imported = corelane(&arguments);
     let told = String::from_utf8_lossy(&imported.stderr).into_owned();
     assert!(imported.status.success(), "{told}");
@@ -222,4 +228,46 @@ fn kafkas_directory_is_imported_and_served_and_one_that_is_not_in_order_is_refus
         .flat_map(|file| fs::read(file).expect("readable"))
         .collect();
     assert_eq!(before, after, "Kafka's files are as they were");
+}
+
+/// A new producer that got an id of Kafka's was taken for that one, and its first batches for
+/// repetitions: they were answered, and lost.
+#[test]
+fn producer_ids_go_on_behind_kafkas_after_an_import() {
+    let from = |producer: i64, sequence: i32| {
+        let id = (ProducerId(producer), ProducerEpoch(0));
+        let mut builder = BatchBuilder::new(Codec::None).producer(id.0, id.1, Sequence(sequence));
+        builder.append(1, None, Some(b"once"), &[]);
+        builder.finish()
+    };
+    let mut broker = Broker::start();
+    let mut client = broker.client();
+    client.create("t", 1, &[]);
+    for producer in [0, 5000] {
+        let answer = client.produce("t", 0, from(producer, 0));
+        assert_eq!(answer.error.code(), 0);
+    }
+    broker.stop();
+    let kafka = broker.data();
+    as_kafka_leaves_it(&kafka, &["t-0"], 0);
+    fs::write(kafka.join(CLEAN.0), CLEAN.1).expect("written");
+    for more in [&[][..], &["--copy"]] {
+        let scratch = directory();
+        let data = scratch.path().join("data");
+        let arguments = ["import", "--from", text(&kafka), "--data-dir", text(&data)];
+        let imported = corelane(&[&arguments[..], more].concat());
+        assert!(imported.status.success(), "{imported:?}");
+        let served = Broker::start_in(Some(data), &[]);
+        let mut client = served.client();
+        let (id, epoch) = client.producer_id();
+        assert!(id > 5000 && epoch == 0, "{id} with {epoch}");
+        let mut placed = |producer, sequence| {
+            let answer = client.produce("t", 0, from(producer, sequence));
+            (answer.error.code(), answer.base_offset.0)
+        };
+        assert_eq!(placed(id, 0), (0, 2), "not a repetition");
+        assert_eq!(placed(5000, 0), (0, 1), "a repetition of what Kafka took");
+        assert_eq!(placed(5000, 1), (0, 3), "Kafka's producers go on");
+        assert_eq!(client.read_all("t", 0).len(), 4);
+    }
 }
