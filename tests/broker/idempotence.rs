@@ -1,14 +1,16 @@
 //! Idempotent producers over the wire: duplicates, gaps, epochs, wrap-around, and restarts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use corelane::base::{ProducerEpoch, ProducerId, Sequence};
+use corelane::base::{Prng, ProducerEpoch, ProducerId, Sequence};
 use corelane::protocol::ErrorCode;
 use corelane::protocol::messages::InitProducerIdRequest;
-use corelane::record::{BatchBuilder, Codec};
+use corelane::record::{BatchBuilder, Batches, Codec};
 
-use crate::support::Broker;
 use crate::support::client::{Client, PRODUCE, batch, named, produce_request};
+use crate::support::{Broker, setting};
 
 /// A batch of `count` records from `sequence` on.
 fn from(producer: (i64, i16), sequence: i32, count: i32) -> Vec<u8> {
@@ -255,4 +257,188 @@ fn a_duplicate_that_arrives_with_its_original_gets_the_same_offset() {
         assert_eq!((answer.error, answer.base_offset.0), DONE(1));
     }
     assert_eq!(client.read_all("t", 0).len(), 4);
+}
+
+/// What one producer did, for the test's last line.
+#[derive(Default)]
+struct Done {
+    batches: u64,
+    repeated: u64,
+    connections_lost: u64,
+    epochs: u64,
+    zombies_refused: u64,
+}
+
+/// A producer whose network is bad: sends twice, loses connections and with them answers, comes
+/// back with the next epoch while its old self goes on.
+struct Unlucky<'a> {
+    broker: &'a Broker,
+    client: Client,
+    partition: i32,
+    id: i64,
+    epoch: i16,
+    next: i32,
+    /// Sequences that are not answered, and those whose answers the connection owes, in order.
+    unacked: VecDeque<i32>,
+    owed: VecDeque<i32>,
+    /// Base offsets by epoch and sequence.
+    acked: BTreeMap<(i16, i32), i64>,
+    random: Prng,
+    done: Done,
+}
+
+impl Unlucky<'_> {
+    fn send(&mut self, sequence: i32) {
+        let records = from((self.id, self.epoch), sequence, 1).into();
+        let request = produce_request(named("t"), self.partition, Some(records), -1);
+        self.client.send_produce(PRODUCE, &request).expect("sent");
+        self.owed.push_back(sequence);
+    }
+
+    fn receive(&mut self) {
+        let (_, response) = self.client.receive_produce(PRODUCE).expect("an answer");
+        let answer = &response.topics[0].partitions[0];
+        let sequence = self.owed.pop_front().expect("owed");
+        assert_eq!(answer.error, ErrorCode::None, "{sequence} of {}", self.id);
+        let place = answer.base_offset.0;
+        match self.acked.insert((self.epoch, sequence), place) {
+            Some(before) => {
+                assert_eq!(place, before, "{sequence} of {} came twice", self.id);
+                self.done.repeated += 1;
+            }
+            None => {
+                let done = self.unacked.pop_front();
+                assert_eq!(done, Some(sequence), "in order");
+                self.done.batches += 1;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while !self.owed.is_empty() {
+            self.receive();
+        }
+        assert!(self.unacked.is_empty());
+    }
+
+    /// The connection breaks before its answers are read; all that is open is sent again, maybe
+    /// while the broker still works on the first copies.
+    fn lose_the_connection(&mut self) {
+        self.client = self.broker.client();
+        self.owed.clear();
+        for sequence in self.unacked.clone() {
+            self.send(sequence);
+        }
+        self.done.connections_lost += 1;
+    }
+
+    /// The producer is started again; the old one does not know it, and writes on.
+    fn leave_a_zombie(&mut self) {
+        self.settle();
+        let (zombie, next) = ((self.id, self.epoch), self.next);
+        let mut old = std::mem::replace(&mut self.client, self.broker.client());
+        (self.epoch, self.next) = (self.epoch + 1, 0);
+        self.step();
+        self.settle();
+        self.done.epochs += 1;
+        // What it has sent already, and what would be its next: neither counts any more.
+        for sequence in [next - 1, next] {
+            let answer = old.produce("t", self.partition, from(zombie, sequence, 1));
+            assert_eq!(answer.error, ErrorCode::InvalidProducerEpoch);
+            self.done.zombies_refused += 1;
+        }
+    }
+
+    fn step(&mut self) {
+        while self.unacked.len() >= 5 {
+            self.receive();
+        }
+        let sequence = self.next;
+        self.next += 1;
+        self.unacked.push_back(sequence);
+        self.send(sequence);
+        if self.random.one_in(4) {
+            self.send(sequence);
+        }
+    }
+
+    fn run(mut self, time: Duration) -> Self {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.step();
+            if self.random.one_in(30) {
+                self.lose_the_connection();
+            } else if self.random.one_in(100) {
+                self.leave_a_zombie();
+            }
+        }
+        self.settle();
+        self
+    }
+}
+
+#[test]
+fn producers_that_repeat_lose_connections_and_leave_zombies_write_each_batch_once_in_order() {
+    let seconds = setting("CORELANE_UNLUCKY_SECONDS", 3);
+    let broker = Broker::start();
+    broker.client().create("t", 2, &[]);
+    let producers: Vec<Unlucky<'_>> = thread::scope(|scope| {
+        let running: Vec<_> = (0..6)
+            .map(|number| {
+                let mut client = broker.client();
+                let (id, epoch) = client.producer_id();
+                let producer = Unlucky {
+                    broker: &broker,
+                    client,
+                    partition: number % 2,
+                    id,
+                    epoch,
+                    next: 0,
+                    unacked: VecDeque::new(),
+                    owed: VecDeque::new(),
+                    acked: BTreeMap::new(),
+                    random: Prng::new(number as u64),
+                    done: Done::default(),
+                };
+                scope.spawn(move || producer.run(Duration::from_secs(seconds)))
+            })
+            .collect();
+        let joined = running.into_iter().map(|one| one.join());
+        joined.map(|one| one.expect("a producer")).collect()
+    });
+    let mut client = broker.client();
+    let mut found: BTreeMap<i64, Vec<((i16, i32), i64)>> = BTreeMap::new();
+    for partition in 0..2 {
+        let bytes = client.read_bytes("t", partition, 0);
+        for batch in Batches::new(&bytes) {
+            let header = batch.expect("whole batches").header;
+            let name = (header.producer_epoch.0, header.base_sequence.0);
+            let batches = found.entry(header.producer_id.0).or_default();
+            batches.push((name, header.base_offset.0));
+        }
+    }
+    let mut sum = Done::default();
+    for producer in &producers {
+        let found = found.remove(&producer.id).unwrap_or_default();
+        // In the order of the log: epochs and sequences grow, and each is there once.
+        assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let acked: Vec<_> = producer
+            .acked
+            .iter()
+            .map(|(name, at)| (*name, *at))
+            .collect();
+        assert_eq!(found, acked, "producer {}", producer.id);
+        sum.batches += producer.done.batches;
+        sum.repeated += producer.done.repeated;
+        sum.connections_lost += producer.done.connections_lost;
+        sum.epochs += producer.done.epochs;
+        sum.zombies_refused += producer.done.zombies_refused;
+    }
+    assert!(found.is_empty());
+    println!(
+        "{} batches once and in order, {} repetitions answered with the first offset, {} \
+         connections lost, {} new epochs, {} batches of zombies refused",
+        sum.batches, sum.repeated, sum.connections_lost, sum.epochs, sum.zombies_refused
+    );
+    assert!(sum.repeated > 0 && sum.connections_lost > 0 && sum.zombies_refused > 0);
 }
