@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use corelane::base::{Prng, ProducerEpoch, ProducerId, Sequence};
 use corelane::protocol::ErrorCode;
@@ -20,7 +21,7 @@ use corelane::protocol::messages::{
 use corelane::record::{BatchBuilder, Codec};
 
 use crate::support::client::{Client, Read, text};
-use crate::support::{Broker, setting, until};
+use crate::support::{Broker, setting, spread, until};
 
 /// A key that only fills segments up, so that what lies before is not in the active one.
 const FILLER: u64 = u64::MAX;
@@ -265,7 +266,8 @@ fn a_kill_at_any_moment_of_a_compaction_takes_nothing() {
     create(&mut client, "x", "86400000");
     let mut writer = Writer::new("x", 4);
     let mut random = Prng::new(99);
-    for round in 0..setting("CORELANE_KILLS", 5) {
+    let (kills, mut first_acks) = (setting("CORELANE_KILLS", 5), Vec::new());
+    for round in 0..kills {
         for _ in 0..60 {
             writer.write(&mut client, 30);
         }
@@ -284,8 +286,12 @@ fn a_kill_at_any_moment_of_a_compaction_takes_nothing() {
             changes >= 2 + steps / 8 || runs > 0.0
         });
         drop(client);
-        broker.crash();
+        broker.kill();
+        let started = Instant::now();
+        broker.run();
         client = broker.client();
+        writer.write(&mut client, 30);
+        first_acks.push(started.elapsed());
         let found = without_filler(client.read_all("x", 0));
         check(&writer, &found, false);
         let end = *writer.written.last_key_value().expect("written").0 + 1;
@@ -295,6 +301,12 @@ fn a_kill_at_any_moment_of_a_compaction_takes_nothing() {
     let left = wait_until_clean(&mut client, "x");
     check(&writer, &left, false);
     assert_eq!(left.len(), writer.newest().len());
+    println!(
+        "{kills} kills, {} records written, {} left",
+        writer.written.len(),
+        left.len()
+    );
+    println!("start to first ack: {}", spread(&first_acks));
 }
 
 #[test]

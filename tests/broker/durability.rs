@@ -10,12 +10,15 @@ use corelane::protocol::ErrorCode;
 use corelane::record::{BatchBuilder, Batches, Codec};
 
 use crate::support::client::{Client, PRODUCE, batch, named, produce_request, records};
-use crate::support::{Broker, setting, until};
+use crate::support::{Broker, setting, spread, until};
 
 /// Batches in flight of one producer, as Kafka's own producers have.
 const IN_FLIGHT: usize = 5;
 const PRODUCERS: usize = 4;
 const PARTITIONS: i32 = 3;
+/// ListOffsets' times for the first and the next offset.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
 
 /// A batch that is not acked yet.
 struct Pending {
@@ -149,20 +152,35 @@ fn round(
     Duration::from_micros(first_us.load(Ordering::Relaxed))
 }
 
-/// Everything is read back and held against what each producer knows.
-fn check(broker: &Broker, producers: &[Producer]) {
+/// A partition from its first offset on. Retention may go on meanwhile: then again.
+fn whole(client: &mut Client, partition: i32) -> (i64, Vec<u8>) {
+    loop {
+        let start = client.list_offset("t", partition, EARLIEST).offset;
+        match client.try_read_bytes("t", partition, start) {
+            Ok(bytes) => return (start, bytes),
+            Err((at, error)) => assert_eq!(error, ErrorCode::OffsetOutOfRange, "at {at}"),
+        }
+    }
+}
+
+/// Everything is read back and held against what each producer knows; what lies below the start
+/// of a log is not served. Gives the starts.
+fn check(broker: &Broker, producers: &[Producer]) -> Vec<i64> {
     let mut client = broker.client();
+    let mut starts = Vec::new();
     for partition in 0..PARTITIONS {
-        let bytes = client.read_bytes("t", partition, 0);
+        let (start, bytes) = whole(&mut client, partition);
         let mut found: BTreeMap<i64, BTreeMap<i64, (i32, i32)>> = BTreeMap::new();
-        let mut end = 0;
+        let mut end = None;
         for batch in Batches::new(&bytes) {
             let header = batch.expect("whole batches").header;
-            assert_eq!(
-                header.base_offset.0, end,
-                "offsets without gap or repetition"
-            );
-            end = header.last_offset().0 + 1;
+            let base = header.base_offset.0;
+            match end {
+                Some(end) => assert_eq!(base, end, "offsets without gap or repetition"),
+                // A batch is whole, though DeleteRecords may have asked for a part of it.
+                None => assert!(base <= start && header.last_offset().0 >= start),
+            }
+            end = Some(header.last_offset().0 + 1);
             found.entry(header.producer_id.0).or_default().insert(
                 header.base_offset.0,
                 (header.base_sequence.0, header.record_count),
@@ -173,7 +191,10 @@ fn check(broker: &Broker, producers: &[Producer]) {
             .filter(|producer| producer.partition == partition)
         {
             let found = found.remove(&producer.id).unwrap_or_default();
-            let mut next = 0;
+            let mut next = match found.first_key_value() {
+                Some((_, (sequence, _))) if start > 0 => *sequence,
+                _ => 0,
+            };
             for (offset, (sequence, count)) in &found {
                 assert_eq!(
                     *sequence, next,
@@ -183,23 +204,77 @@ fn check(broker: &Broker, producers: &[Producer]) {
                 next += count;
             }
             for (offset, acked) in &producer.acked {
-                assert_eq!(
-                    found.get(offset),
-                    Some(acked),
-                    "producer {} at {offset}",
-                    producer.name
-                );
+                if offset + i64::from(acked.1) > start {
+                    assert_eq!(
+                        found.get(offset),
+                        Some(acked),
+                        "producer {} at {offset}, start {start}",
+                        producer.name
+                    );
+                }
             }
         }
         assert!(found.is_empty(), "producers that nobody started: {found:?}");
-        for (index, record) in records(&bytes).iter().enumerate() {
-            assert_eq!(record.offset, index as i64);
+        let read = records(&bytes);
+        let first = read.first().map_or(0, |record| record.offset);
+        for (record, offset) in read.iter().zip(first..) {
+            assert_eq!(record.offset, offset);
         }
+        if start > 0 {
+            let below = client.fetch("t", partition, start - 1);
+            assert_eq!(below.error, ErrorCode::OffsetOutOfRange, "{}", start - 1);
+        }
+        starts.push(start);
+    }
+    starts
+}
+
+/// What is known of the starts of the logs.
+#[derive(Default)]
+struct Starts {
+    /// The largest that a DeleteRecords was answered with.
+    promised: [i64; PARTITIONS as usize],
+    /// The largest that anybody was told.
+    seen: [i64; PARTITIONS as usize],
+}
+
+/// Shortens the logs beside retention until the broker is gone.
+fn shorten(mut client: Client, starts: &mut Starts, seed: u64) {
+    let mut random = Prng::new(seed);
+    loop {
+        let partition = random.below(PARTITIONS as u64) as usize;
+        let index = partition as i32;
+        let Some(start) = client.try_list_offset("t", index, EARLIEST) else {
+            return;
+        };
+        starts.seen[partition] = starts.seen[partition].max(start.offset);
+        if !random.one_in(8) {
+            continue;
+        }
+        let Some(end) = client.try_list_offset("t", index, LATEST) else {
+            return;
+        };
+        let to = (start.offset + random.below(5) as i64).min(end.offset);
+        let Some((error, low)) = client.try_delete_records("t", index, to) else {
+            return;
+        };
+        // Retention was faster.
+        if error == ErrorCode::OffsetOutOfRange.code() {
+            continue;
+        }
+        assert_eq!(error, 0);
+        assert!(low >= to, "{low} after a deletion up to {to}");
+        starts.promised[partition] = starts.promised[partition].max(low);
+        starts.seen[partition] = starts.seen[partition].max(low);
     }
 }
 
 fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
-    let mut broker = Broker::start();
+    kill_under_load_and(Broker::start(), configs, rounds, false);
+}
+
+/// Kills the broker again and again, while its logs are written to and, if wished, shortened.
+fn kill_under_load_and(mut broker: Broker, configs: &[(&str, &str)], rounds: u64, shortened: bool) {
     let mut client = broker.client();
     client.create("t", PARTITIONS, configs);
     let mut producers: Vec<Producer> = (0..PRODUCERS)
@@ -208,8 +283,16 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
     drop(client);
     let mut random = Prng::new(rounds);
     let (mut started, mut first_acks, mut ready) = (Instant::now(), Vec::new(), Vec::new());
+    let (mut starts, mut back) = (Starts::default(), 0);
     for number in 0..rounds {
-        let first = round(&mut broker, &mut producers, started, 20 + random.below(400));
+        let wanted = 20 + random.below(400);
+        let first = thread::scope(|scope| {
+            if shortened {
+                let (client, starts) = (broker.client(), &mut starts);
+                scope.spawn(move || shorten(client, starts, number));
+            }
+            round(&mut broker, &mut producers, started, wanted)
+        });
         started = Instant::now();
         broker.run();
         if number > 0 {
@@ -220,7 +303,14 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
             "round {number}: first ack {first:?} after the start, ready again in {:?}",
             broker.ready_after()
         );
-        if number % 10 == 9 {
+        if shortened {
+            for (partition, start) in check(&broker, &producers).into_iter().enumerate() {
+                let promised = starts.promised[partition];
+                assert!(start >= promised, "{start}, but {promised} was promised");
+                back += u64::from(start < starts.seen[partition]);
+                starts.seen[partition] = start.max(starts.seen[partition]);
+            }
+        } else if number % 10 == 9 {
             check(&broker, &producers);
         }
     }
@@ -232,21 +322,17 @@ fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
         assert!(producer.unacked.is_empty());
         batches += producer.acked.len();
     }
-    check(&broker, &producers);
-    first_acks.sort();
-    ready.sort();
-    let of = |times: &[Duration]| {
-        let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
-        format!(
-            "min {:.1} median {:.1} max {:.1} ms",
-            ms(0),
-            ms(times.len() / 2),
-            ms(times.len().max(1) - 1)
-        )
-    };
+    let ends = check(&broker, &producers);
     println!("{rounds} kills, {batches} batches acked, {unacked} in flight at the last kill");
-    println!("start to first ack: {}", of(&first_acks));
-    println!("start to ready: {}", of(&ready));
+    if !shortened {
+        // Otherwise all was read before.
+        println!("start to first ack: {}", spread(&first_acks));
+    }
+    println!("start to ready: {}", spread(&ready));
+    if shortened {
+        println!("logs start at {ends:?}; {back} times below what was seen, never below a promise");
+        assert!(ends.iter().all(|start| *start > 0));
+    }
 }
 
 #[test]
@@ -321,7 +407,7 @@ fn many_logs_written_evenly_and_killed_are_scanned_within_the_bound_of_a_core() 
 fn a_relaxed_topic_survives_kills_of_the_process_too() {
     kill_under_load(
         &[("flush.messages", "9223372036854775807")],
-        setting("CORELANE_KILLS", 5).min(10),
+        setting("CORELANE_KILLS", 5).min(20),
     );
 }
 
@@ -331,12 +417,28 @@ fn kills_amid_segment_rolls_lose_nothing_either() {
     kill_under_load(&[("internal.segment.bytes", "50000")], rounds);
 }
 
+/// Segments go by size all the time, and DeleteRecords moves the starts as well.
+#[test]
+fn kills_amid_retention_take_nothing_above_the_start_and_bring_nothing_back_below_it() {
+    let broker = Broker::start_with(&[
+        ("log.retention.check.interval.ms", "20"),
+        ("log.segment.delete.delay.ms", "50"),
+    ]);
+    let configs = [
+        ("internal.segment.bytes", "50000"),
+        ("retention.bytes", "200000"),
+    ];
+    let rounds = setting("CORELANE_KILLS", 5).min(20);
+    kill_under_load_and(broker, &configs, rounds, true);
+}
+
 #[test]
 fn kills_amid_creations_and_deletions_keep_what_was_answered() {
     let mut broker = Broker::start();
     let mut random = Prng::new(77);
     let mut there: BTreeSet<String> = BTreeSet::new();
-    for round in 0..setting("CORELANE_KILLS", 5).min(30) {
+    let (rounds, mut first_answers) = (setting("CORELANE_KILLS", 5).min(30), Vec::new());
+    for round in 0..rounds {
         let (address, answered) = (broker.address(), AtomicU64::new(0));
         let unsure = thread::scope(|scope| {
             let running = scope.spawn(|| {
@@ -367,8 +469,12 @@ fn kills_amid_creations_and_deletions_keep_what_was_answered() {
             broker.kill();
             running.join().expect("a client that saw the end")
         });
+        let started = Instant::now();
         broker.run();
         let mut client = broker.client();
+        client.create(&format!("first-{round}"), 3, &[]);
+        first_answers.push(started.elapsed());
+        there.insert(format!("first-{round}"));
         let mut names: BTreeSet<String> = BTreeSet::new();
         for topic in client.metadata(None, false).topics {
             assert_eq!(topic.partitions.len(), 3, "a topic is whole or absent");
@@ -386,6 +492,8 @@ fn kills_amid_creations_and_deletions_keep_what_was_answered() {
             );
         }
     }
+    println!("{rounds} kills, {} topics in the end", there.len());
+    println!("start to first creation: {}", spread(&first_answers));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use corelane::base::Prng;
 
 use crate::support::client::batch;
-use crate::support::{Broker, setting};
+use crate::support::{Broker, setting, spread};
 
 /// The config that says how often a snapshot is taken.
 const EVERY: &str = "metadata.log.max.record.bytes.between.snapshots";
@@ -103,7 +103,7 @@ fn no_kill_amid_snapshots_loses_a_topic_or_brings_one_back() {
     let mut broker = Broker::start_with(&every);
     let mut random = Prng::new(41);
     let mut there: Vec<String> = Vec::new();
-    let mut snapshots = Vec::new();
+    let (mut snapshots, mut first_answers) = (Vec::new(), Vec::new());
     for round in 0..kills {
         let address = broker.address();
         let known = there.clone();
@@ -138,7 +138,12 @@ fn no_kill_amid_snapshots_loses_a_topic_or_brings_one_back() {
         thread::park_timeout(std::time::Duration::from_millis(50 + random.below(300)));
         broker.kill();
         let (mut known, unsure) = changing.join().expect("the changes");
+        let started = Instant::now();
         broker.run();
+        let (first, mut client) = (format!("first-{round}"), broker.client());
+        client.create(&first, 2, &[]);
+        first_answers.push(started.elapsed());
+        known.push(first);
         let topics = broker.client().metadata(None, false).topics;
         let mut found: Vec<String> = topics
             .iter()
@@ -157,6 +162,7 @@ fn no_kill_amid_snapshots_loses_a_topic_or_brings_one_back() {
         snapshots.dedup();
     }
     println!("{kills} kills, {} snapshots seen", snapshots.len());
+    println!("start to first creation: {}", spread(&first_answers));
     assert!(!snapshots.is_empty());
 }
 

@@ -17,7 +17,7 @@ use corelane::protocol::messages::{self, *};
 use corelane::protocol::produce::{
     PartitionData, PartitionResponse, ProduceRequest, ProduceResponse, TopicData,
 };
-use corelane::protocol::{ApiKey, TopicRef};
+use corelane::protocol::{ApiKey, ErrorCode, TopicRef};
 use corelane::record::{BatchBuilder, Batches, Codec, Scratch};
 
 use super::wire::Wire;
@@ -226,17 +226,25 @@ impl Client {
 
     /// All bytes of a partition from an offset to its end.
     pub fn read_bytes(&mut self, topic: &str, partition: i32, from: i64) -> Vec<u8> {
+        let read = self.try_read_bytes(topic, partition, from);
+        read.unwrap_or_else(|(at, error)| panic!("{topic}-{partition} from {at}: {error}"))
+    }
+
+    /// As [`Client::read_bytes`]; or where it was refused, and how.
+    pub fn try_read_bytes(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+    ) -> Result<Vec<u8>, (i64, ErrorCode)> {
         let (mut all, mut at) = (Vec::new(), from);
         loop {
             let fetched = self.fetch(topic, partition, at);
-            assert_eq!(
-                fetched.error.code(),
-                0,
-                "{topic}-{partition} from {at}: {}",
-                fetched.error
-            );
+            if fetched.error != ErrorCode::None {
+                return Err((at, fetched.error));
+            }
             if at >= fetched.high_watermark.0 {
-                return all;
+                return Ok(all);
             }
             let bytes = fetched.records.first().unwrap_or_else(|| {
                 panic!(
@@ -271,6 +279,20 @@ impl Client {
 
     /// Deletes the records below `offset`; the new first offset.
     pub fn delete_records(&mut self, topic: &str, partition: i32, offset: i64) -> i64 {
+        let (error, start) = self
+            .try_delete_records(topic, partition, offset)
+            .expect("an answer");
+        assert_eq!(error, 0);
+        start
+    }
+
+    /// As [`Client::delete_records`], with the error before it; none when the broker goes away.
+    pub fn try_delete_records(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Option<(i16, i64)> {
         let partition = DeleteRecordsPartition::default()
             .with_partition_index(partition)
             .with_offset(offset);
@@ -280,10 +302,9 @@ impl Client {
         let request = DeleteRecordsRequest::default()
             .with_timeout_ms(60_000)
             .with_topics(vec![topic]);
-        let response = self.call(2, &request);
+        let response = self.try_call(2, &request)?;
         let answer = &response.topics[0].partitions[0];
-        assert_eq!(answer.error_code, 0);
-        answer.low_watermark
+        Some((answer.error_code, answer.low_watermark))
     }
 
     /// Creates a topic and gives its id.
@@ -374,6 +395,17 @@ impl Client {
         partition: i32,
         timestamp: i64,
     ) -> ListOffsetsPartitionResponse {
+        let answer = self.try_list_offset(topic, partition, timestamp);
+        answer.expect("an answer, not a closed connection")
+    }
+
+    /// As [`Client::list_offset`]; none when the broker goes away.
+    pub fn try_list_offset(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> Option<ListOffsetsPartitionResponse> {
         let wish = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
@@ -384,7 +416,7 @@ impl Client {
         let request = ListOffsetsRequest::default()
             .with_replica_id((-1).into())
             .with_topics(vec![topic]);
-        self.call(9, &request).topics[0].partitions[0].clone()
+        Some(self.try_call(9, &request)?.topics[0].partitions[0].clone())
     }
 
     /// Metadata of named topics, none for all.

@@ -430,6 +430,20 @@ pub fn send_signal(pid: u32, signal: &str) {
     assert!(sent.expect("kill").success());
 }
 
+/// The least, the median and the largest of some times, in words.
+#[allow(dead_code)]
+pub fn spread(times: &[Duration]) -> String {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let ms = |at: usize| times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    format!(
+        "min {:.1} median {:.1} max {:.1} ms",
+        ms(0),
+        ms(times.len() / 2),
+        ms(times.len().max(1) - 1)
+    )
+}
+
 /// A number from the environment, for runs larger than the default.
 pub fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
