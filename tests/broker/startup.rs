@@ -42,6 +42,22 @@ fn a_signal_and_its_echo_are_one_clean_stop() {
     assert!(status.success(), "{status}: {}", broker.log_text());
 }
 
+/// `corelane flame --core N` and whoever looks with `top -H` finds a core by this name.
+#[test]
+fn each_core_is_one_thread_named_after_it() {
+    let broker = Broker::start();
+    let tasks = fs::read_dir(format!("/proc/{}/task", broker.pid())).expect("its threads");
+    let names: Vec<String> = tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .map(|name| name.trim().to_owned())
+        .collect();
+    for core in 0..broker.cores() {
+        let name = format!("shard-{core}");
+        let count = names.iter().filter(|one| **one == name).count();
+        assert_eq!(count, 1, "{name} in {names:?}");
+    }
+}
+
 #[test]
 fn a_directory_of_a_running_broker_is_refused_and_the_broker_lives_on() {
     let broker = Broker::start();

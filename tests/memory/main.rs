@@ -1,4 +1,5 @@
-//! What the produce path allocates: a count for each request and batch, none for each record.
+//! What the paths of a produce and of a fetch allocate: a count for each request and batch, none for
+//! each record.
 
 #[path = "../support/one_core.rs"]
 mod one_core;
@@ -64,6 +65,34 @@ fn a_produce_allocates_little_for_each_request() {
 
 /// The request's list of batches and the write's shared buffer, with some room.
 const ALLOCATIONS_MAX: u64 = 6;
+
+/// How many allocations a fetch of one batch from memory costs, from the request to its answer.
+fn fetch_allocations(records: usize) -> u64 {
+    let mut core = OneCore::start(1);
+    let (partition, batch) = (core.partitions[0], batch(records, 100));
+    for _ in 0..100 {
+        core.produce(vec![(partition, batch.clone())]);
+    }
+    let mut counts: Vec<u64> = (0..100)
+        .map(|index| {
+            let before = ALLOCATIONS.get();
+            let size = core.read(partition, index * records as i64, batch.len());
+            let count = ALLOCATIONS.get() - before;
+            assert_eq!(size, batch.len());
+            count
+        })
+        .collect();
+    counts.sort();
+    counts[counts.len() / 2]
+}
+
+#[test]
+fn a_fetch_allocates_the_same_for_one_record_and_for_a_hundred() {
+    let (one, hundred) = (fetch_allocations(1), fetch_allocations(100));
+    assert_eq!(one, hundred);
+    assert!(one <= 8, "{one} allocations a request");
+    println!("{one} allocations a request");
+}
 
 #[test]
 fn the_cache_keeps_to_its_budget_however_much_is_produced() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corelane::base::{
-    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, Mono, Now,
-    PartitionIndex, Pool, TopicId, TopicPartition, Wall,
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, LeaderEpoch, Mono, Now,
+    Offset, PartitionIndex, Pool, TopicId, TopicPartition, Wall,
 };
 use corelane::cluster::ControlRequest;
 use corelane::cluster::configs::StaticConfigs;
@@ -15,7 +15,9 @@ use corelane::cluster::controller::NewTopic;
 use corelane::cluster::records::RegisterBroker;
 use corelane::partition::Partition;
 use corelane::record::{BatchBuilder, Codec};
-use corelane::shard::{AppendRequest, Core, Effects, Event, Reply, Request, Setup, Ticket};
+use corelane::shard::{
+    AppendRequest, Core, Effects, Event, ReadQuery, ReadRequest, Reply, Request, Setup, Ticket,
+};
 
 /// The time at which everything happens.
 pub const NOW: Now = Now {
@@ -154,6 +156,34 @@ impl OneCore {
                 assert!(answers.iter().all(Result::is_ok), "{answers:?}");
             }
             other => panic!("an append was answered with {other:?}"),
+        }
+    }
+
+    /// Reads from an offset what is in memory; the bytes of it.
+    #[allow(dead_code, reason = "not everybody reads")]
+    pub fn read(&mut self, partition: TopicPartition, offset: i64, max_bytes: usize) -> usize {
+        self.effects.replies.clear();
+        let query = ReadQuery {
+            partition,
+            offset: Offset(offset),
+            max_bytes,
+            current_leader_epoch: LeaderEpoch(-1),
+            last_fetched_epoch: LeaderEpoch(-1),
+        };
+        self.request(Request::Read(ReadRequest {
+            partitions: vec![query],
+            max_bytes,
+            min_bytes: 1,
+            deadline: NOW.mono,
+            sent: NOW.mono,
+        }));
+        self.settle();
+        match self.effects.replies.pop() {
+            Some((_, Reply::Read(results))) => {
+                assert!(results.iter().all(|one| one.slices.is_ok()), "{results:?}");
+                results.iter().map(|one| one.size).sum()
+            }
+            other => panic!("a read was answered with {other:?}"),
         }
     }
 }

@@ -102,6 +102,7 @@ mod tests {
             wanted: "1".to_owned(),
             costs: "latency".to_owned(),
             why: String::new(),
+            measured: None,
             mend: String::new(),
             is_safe: true,
             writes: vec![(file.clone(), value.to_owned())],

@@ -86,6 +86,7 @@ fn found(
         wanted,
         costs: "safety".to_owned(),
         why: why.to_owned(),
+        measured: None,
         mend: mend.to_owned(),
         is_safe: false,
         writes: Vec::new(),

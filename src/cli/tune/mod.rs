@@ -141,6 +141,9 @@ fn explain(found: &[Found], name: &str) -> Result<(), Failed> {
         Failed::usage(format!("--explain {name}: there are {}", names.join(", ")))
     })?;
     println!("{}\n\n{}\n", one.name, one.why);
+    if let Some(measured) = &one.measured {
+        println!("{measured}\n");
+    }
     println!("is         {}", one.value);
     println!("should be  {}", one.wanted);
     println!("costs      {}", one.costs);

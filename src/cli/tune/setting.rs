@@ -56,6 +56,8 @@ pub(super) struct Setting {
     /// What to do where it is not a matter of writing to the file.
     mend: Option<String>,
     why: String,
+    /// What it cost on a machine where it was measured: how, before and after.
+    measured: Option<String>,
 }
 
 /// Whether a setting is as it should be.
@@ -76,6 +78,8 @@ pub(super) struct Found {
     pub(super) wanted: String,
     pub(super) costs: String,
     pub(super) why: String,
+    /// A figure before and after, where there is one.
+    pub(super) measured: Option<String>,
     /// The command, or what else to do.
     pub(super) mend: String,
     /// True if `--apply` may set it.
@@ -174,6 +178,7 @@ impl Setting {
             wanted: self.wanted(),
             costs: self.costs.clone(),
             why: self.why.clone(),
+            measured: self.measured.clone(),
             mend: match &self.mend {
                 Some(words) => words.clone(),
                 None => format!("{}{more}", commands.join("; ")),
