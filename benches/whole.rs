@@ -660,7 +660,9 @@ fn unpaced_network() {
     // SAFETY: no pointers; this is the process's only thread yet.
     let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     if moved && loopback_up() && std::fs::write(CONTROL, "reno").is_ok() {
-        println!("(in a network namespace of its own with reno: this machine's bbr paces loopback)");
+        println!(
+            "(in a network namespace of its own with reno: this machine's bbr paces loopback)"
+        );
     } else {
         assert!(!moved, "a namespace without a network");
         println!("(not root: connections are paced by bbr, which is measured as well)");

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -76,6 +77,10 @@ pub(super) struct Machine {
     pub(super) file_turns: Gate,
     /// The round in which bytes of a file were sent last, and how many were in it.
     pub(super) file_sent: Cell<(u64, u64)>,
+    /// Until when the kernel may still fill pages that it was made to read.
+    pub(super) fills_until: Cell<Mono>,
+    /// The descriptor that the kernel was last told to read ahead of, if not told otherwise since.
+    pub(super) read_ahead_on: Cell<Option<RawFd>>,
     /// Rounds of the driver so far.
     pub(super) round: Cell<u64>,
     /// What such reads land in; nobody looks at it.
@@ -288,6 +293,8 @@ impl Machine {
             writes_until: Cell::new(Mono(0)),
             file_turns: Gate::new(1),
             file_sent: Cell::new((0, 0)),
+            fills_until: Cell::new(Mono(0)),
+            read_ahead_on: Cell::new(None),
             round: Cell::new(0),
             scratch: RefCell::default(),
             config,

@@ -2,7 +2,8 @@
 //!
 //! A slice is sent only when it is in the page cache. `cachestat(2)` (Linux 6.5) says whether its
 //! pages are there; that they are also filled, and not still being read, is sampled by one-byte
-//! reads that may not wait (`RWF_NOWAIT`). A slice that is not there is read once through the ring
+//! reads that may not wait (`RWF_NOWAIT`), at the slice's end, and all over it if something was read
+//! in of late. A slice that is not there is read once through the ring
 //! into a scratch buffer, which costs a copy on the cold path only and, unlike `FADV_WILLNEED`, is
 //! known to be over when it is over. Several slices of a range are read ahead of the one that is
 //! sent. The socket is non-blocking just around the call: nothing else of this shard runs in between,
@@ -24,6 +25,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::types::Fd;
@@ -40,14 +42,19 @@ use crate::base::Buf;
 const SLICE_MAX: u64 = 256 << 10;
 /// Once so much was sent from files in a turn of the shard, over all connections, the rest waits for
 /// the next turn: what else the shard has to do waits for no more than this and one slice.
-const TURN_MAX: u64 = 256 << 10;
+const TURN_MAX: u64 = 512 << 10;
+/// The same while the shard writes to a disk.
+const TURN_BESIDE_WRITES_MAX: u64 = 256 << 10;
 /// How many slices of one range are looked at, and read if need be, before the first is sent.
 const SLICES_AHEAD: usize = 4;
 /// The most that one cold read asks for while the shard writes to a disk.
 const BESIDE_WRITES_BYTES: u64 = 128 << 10;
-/// One byte in so many is asked for, to see that the pages are filled. Read-ahead fills pages in
-/// units of at least this size.
+/// One byte in so many is asked for, to see that the pages are filled, while there were cold reads of
+/// late. Read-ahead fills pages in units of at least this size.
 const SAMPLE_EVERY: u64 = 64 << 10;
+/// So long after a cold read the kernel may still fill pages behind it. Otherwise only the last byte of
+/// a slice is asked for: asking for all was an eighth of what a reply out of the page cache cost.
+const FILLS_LINGER: Duration = Duration::from_millis(100);
 /// The size of a page in the page cache.
 const PAGE: u64 = 4096;
 /// The system call's number, the same on every architecture.
@@ -93,7 +100,7 @@ impl Stream {
     async fn send_some(&self, file: &Arc<File>, at: u64, len: u64) -> io::Result<u64> {
         loop {
             let turn = OneATurn::begin(&self.machine).await;
-            set_read_ahead(file, !writes(&self.machine));
+            set_read_ahead(&self.machine, file, !writes(&self.machine));
             match sendfile(self.socket.as_raw_fd(), file.as_raw_fd(), at, len) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
@@ -116,7 +123,7 @@ impl Stream {
 }
 
 /// Leave to send one slice in this turn of the shard: connections take turns, in the order in which
-/// they ask, and go on in the next turn when [`TURN_MAX`] is spent.
+/// they ask, and go on in the next turn when this one's share is spent.
 struct OneATurn {
     machine: Rc<Machine>,
     permit: gate::Permit,
@@ -125,8 +132,13 @@ struct OneATurn {
 impl OneATurn {
     async fn begin(machine: &Rc<Machine>) -> OneATurn {
         let permit = machine.file_turns.enter().await;
+        let turn_max = if writes(machine) {
+            TURN_BESIDE_WRITES_MAX
+        } else {
+            TURN_MAX
+        };
         while machine.file_sent.get().0 == machine.round.get()
-            && machine.file_sent.get().1 >= TURN_MAX
+            && machine.file_sent.get().1 >= turn_max
         {
             yield_now().await;
         }
@@ -168,9 +180,12 @@ impl ReadAhead {
 
     fn look_ahead(&mut self) {
         while self.slices.len() < SLICES_AHEAD && self.next < self.end {
-            let (from, to) = (self.next, (self.next + SLICE_MAX) / SLICE_MAX * SLICE_MAX);
-            self.next = self.end.min(to);
-            let reading = if is_resident(&self.file, from, self.next) {
+            let from = self.next;
+            self.next = match self.end - from {
+                0..=SLICE_MAX => self.end,
+                _ => (from + SLICE_MAX) / SLICE_MAX * SLICE_MAX,
+            };
+            let reading = if is_resident(&self.machine, &self.file, from, self.next) {
                 None
             } else {
                 add(&self.machine.counts.sendfile_cold_slices, 1);
@@ -189,7 +204,12 @@ fn writes(machine: &Machine) -> bool {
 
 /// Lets the kernel read ahead of what is read of a file, or not. Where it refuses, it does as it
 /// likes, which is only slower.
-fn set_read_ahead(file: &File, on: bool) {
+fn set_read_ahead(machine: &Machine, file: &File, on: bool) {
+    let told = Some(file.as_raw_fd()).filter(|_| on);
+    // It does so from the start, whatever file had the descriptor before.
+    if machine.read_ahead_on.replace(told) == told && on {
+        return;
+    }
     let advice = if on {
         libc::POSIX_FADV_NORMAL
     } else {
@@ -221,8 +241,10 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
         };
         let end = to.min(at + piece);
         // Another reader of the same place may have brought it in meanwhile.
-        if !is_resident(&file, at, end) {
-            set_read_ahead(&file, !beside_writes);
+        if !is_resident(&machine, &file, at, end) {
+            set_read_ahead(&machine, &file, !beside_writes);
+            let filled = clock::mono().after(FILLS_LINGER);
+            machine.fills_until.set(filled);
             read(&machine, &file, at, end - at).await?;
         }
         at = end;
@@ -253,7 +275,7 @@ async fn read(machine: &Rc<Machine>, file: &Arc<File>, mut at: u64, len: u64) ->
 }
 
 /// True when all pages of the range are in the page cache, as far as can be told without waiting.
-fn is_resident(file: &File, from: u64, to: u64) -> bool {
+fn is_resident(machine: &Machine, file: &File, from: u64, to: u64) -> bool {
     let descriptor = file.as_raw_fd();
     let (first, last) = (from / PAGE, (to - 1) / PAGE);
     let range = CachestatRange {
@@ -269,7 +291,9 @@ fn is_resident(file: &File, from: u64, to: u64) -> bool {
             return false;
         }
         let mut samples = (from..to).step_by(SAMPLE_EVERY as usize);
-        return samples.all(|at| is_filled(descriptor, at)) && is_filled(descriptor, to - 1);
+        let fills = clock::mono() < machine.fills_until.get();
+        return is_filled(descriptor, to - 1)
+            && (!fills || samples.all(|at| is_filled(descriptor, at)));
     }
     // Without cachestat each page is asked for.
     (first..=last).all(|page| is_filled(descriptor, (page * PAGE).max(from)))

@@ -40,6 +40,12 @@ Durability is compared in pairs, named in the table: durable (flush.messages=1, 
 after the disk has it) against durable; relaxed (acknowledged when the kernel has it) against Kafka's
 default, which is the same promise; and, as the headline, ours durable against Kafka's default.
 
+Where BBR is the machine's congestion control, connections pace themselves by kernel timers, on the
+loopback interface too, and both brokers' reads are measured as fast as that goes. A network namespace
+without it, for all of them alike:
+  unshare -n sh -c 'ip link set lo up; echo reno >/proc/sys/net/ipv4/tcp_congestion_control;
+                    exec corelane bench compare --kafka-home DIR --rows consume'
+
 Kafka runs as its scripts start it, with the better of two settings of heap and threads: measure the
 row produce with each --kafka-setting (into two --results files), and keep the better.";
 
@@ -354,6 +360,12 @@ impl Comparison<'_> {
             fact("broker's CPUs", self.arguments.broker_cpus.clone()),
             fact("client's CPUs", self.arguments.client_cpus.clone()),
             fact("memory limit of a broker", limit),
+            fact(
+                "congestion control",
+                read("/proc/sys/net/ipv4/tcp_congestion_control")
+                    .trim()
+                    .to_owned(),
+            ),
             fact("file system", file_system.unwrap_or_default()),
             fact(
                 "corelane",
