@@ -89,6 +89,34 @@ fn a_disk_that_lies_about_durability_is_found() {
     assert!(found_within(Canary::LyingDisk, 10));
 }
 
+/// The least seed with journals in use by which it is found.
+fn found_with_journals(canary: Canary, seeds: u64) -> Option<u64> {
+    (0..seeds).find(|seed| {
+        let plan = Plan::new(*seed, &Options::default());
+        let plan = Plan {
+            canary: Some(canary),
+            journal_writes_min: Some(0),
+            ..plan
+        };
+        run_plan(&plan).is_err()
+    })
+}
+
+#[test]
+fn a_journal_that_answers_before_its_write_is_durable_is_found() {
+    assert!(found_with_journals(Canary::HastyJournal, 40).is_some());
+}
+
+#[test]
+fn a_start_that_brings_nothing_home_from_journals_is_found() {
+    assert!(found_with_journals(Canary::LostJournal, 40).is_some());
+}
+
+#[test]
+fn a_journal_that_is_used_again_before_its_files_are_synced_is_found() {
+    assert!(found_with_journals(Canary::IdleSync, 400).is_some());
+}
+
 #[test]
 fn an_answer_that_is_given_twice_is_found() {
     assert!(found_within(Canary::StaleReply, 10));

@@ -189,6 +189,9 @@ pub struct DiskDone {
 pub enum DiskOutput {
     /// It is done.
     Done,
+    /// A durable write is on stable storage, but not in its file yet: what reads the file may not
+    /// see it. Only a core's journal answers so.
+    Journaled,
     /// The bytes of a [`DiskOp::Read`].
     Data(Arc<Buf>),
     /// The bytes of a [`DiskOp::ReadFile`].

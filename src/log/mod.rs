@@ -64,6 +64,7 @@ pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
 };
 pub use repair::{Lost, Repaired, repair, repaired_checkpoint, start_checkpoint};
+pub use setup::{METADATA as METADATA_NAME, topic_of};
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,
@@ -219,7 +220,10 @@ impl Log {
                 self.segment_mut(segment).stage = FileStage::Open;
                 self.retire_below_durable_start(out);
             }
-            Job::Write => self.written(now, out, events),
+            Job::Write => {
+                let journaled = matches!(output, DiskOutput::Journaled);
+                self.written(now, journaled, out, events);
+            }
             Job::Sync { .. } => self.synced(now, job, out, events),
             Job::SealSync { segment } => self.seal_synced(segment, out, events),
             Job::Trim { segment } => self.trimmed(segment, out),
@@ -422,6 +426,17 @@ impl Log {
         self.tail.smaller = 0;
         if !short && self.tail.space_retry.is_some() {
             self.tail.space_retry = Some(Mono(0));
+        }
+    }
+
+    /// The journal has brought what it holds of `file` home, below `upto`; `None`: all of it.
+    pub fn brought_home(&mut self, file: &FilePath, upto: Option<u64>) {
+        let segment = self.segments.iter_mut().rev();
+        if let Some(segment) = segment.into_iter().find(|segment| segment.file == *file) {
+            segment.home = match (segment.home, upto) {
+                (Some(before), Some(upto)) => Some(before.max(upto)),
+                (None, _) | (_, None) => None,
+            };
         }
     }
 

@@ -499,6 +499,7 @@ impl Log {
         let index = match output {
             DiskOutput::Contents(contents) => Index::from_file(contents, base, segment.size),
             DiskOutput::Done
+            | DiskOutput::Journaled
             | DiskOutput::Data(_)
             | DiskOutput::Entries(_)
             | DiskOutput::Space(_) => None,

@@ -559,6 +559,7 @@ fn data(result: Result<DiskOutput, DiskFault>) -> Result<Arc<Buf>, Fault> {
     match result.map_err(Fault::Disk)? {
         DiskOutput::Data(bytes) => Ok(bytes),
         DiskOutput::Done
+        | DiskOutput::Journaled
         | DiskOutput::Contents(_)
         | DiskOutput::Entries(_)
         | DiskOutput::Space(_) => Ok(Arc::new(Buf::allocate(0))),

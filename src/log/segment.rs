@@ -92,6 +92,9 @@ pub(super) struct Segment {
     pub size: u64,
     /// Bytes whose write is done.
     pub written: u64,
+    /// Below it what was written is in the file; none: all of it is. Writes that are durable in the
+    /// core's journal get there later.
+    pub home: Option<u64>,
     /// Length of the file.
     pub allocated: u64,
     /// An allocation is in flight.
@@ -120,6 +123,7 @@ impl Segment {
             file: directory.join(&file_name(base)),
             size: 0,
             written: 0,
+            home: None,
             allocated: 0,
             allocating: false,
             stage: FileStage::Absent,
@@ -167,7 +171,7 @@ impl Segment {
         self.end = header.last_offset().plus(1);
     }
 
-    /// Below it no block is rewritten any more: what may be read from the file.
+    /// Below it the file has all blocks, and none is rewritten any more: what may be read from it.
     pub(super) fn stable(&self) -> u64 {
         match self.stage {
             FileStage::Sealed => self.size,
@@ -175,7 +179,10 @@ impl Segment {
             | FileStage::Creating
             | FileStage::Naming
             | FileStage::Open
-            | FileStage::Sealing => self.written - self.written % BLOCK as u64,
+            | FileStage::Sealing => {
+                let home = self.home.unwrap_or(self.written);
+                home - home % BLOCK as u64
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::Log;
 use super::ops::Job;
 
 /// The name of the file that says whose the directory is.
-pub(super) const METADATA: &str = "partition.metadata";
+pub const METADATA: &str = "partition.metadata";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Progress {
@@ -102,7 +102,7 @@ fn metadata(topic: TopicId) -> Bytes {
 }
 
 /// The topic id in the file's contents; none if they are not of version 0.
-pub(super) fn topic_of(contents: &[u8]) -> Option<TopicId> {
+pub fn topic_of(contents: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(contents).ok()?;
     let mut fields = text.lines().filter_map(|line| line.split_once(": "));
     let version = fields.next()?;

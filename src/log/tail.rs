@@ -78,6 +78,8 @@ pub(super) struct Tail {
     unsynced_bytes: u64,
     unsynced_since: Option<Mono>,
     syncing: bool,
+    /// The last write is durable in the core's journal, and gets to its file later, with others.
+    journaled: bool,
     /// A segment, and the position below which it is on stable storage: what trailers say.
     durable_mark: (Offset, u64),
     /// Only the reserve is left: nothing new is taken, files grow no further than needed.
@@ -536,7 +538,8 @@ impl Log {
             return;
         }
         let step = self.growth(needed);
-        let zeroed = self.is_zeroed_ahead() && !self.tail.short;
+        // What a journal brings is not made durable write by write.
+        let zeroed = self.is_zeroed_ahead() && !self.tail.short && !self.tail.journaled;
         let segment = &mut self.segments[index];
         let ample = needed.next_multiple_of(step).min(limit).max(needed);
         let size = if self.tail.short { needed } else { ample };
@@ -624,11 +627,25 @@ impl Log {
     }
 
     /// The write in flight is done.
-    pub(super) fn written(&mut self, now: Now, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
+    pub(super) fn written(
+        &mut self,
+        now: Now,
+        journaled: bool,
+        out: &mut Vec<DiskOp>,
+        events: &mut Vec<Event>,
+    ) {
         let Some(flight) = self.tail.flight.take() else {
             return;
         };
-        self.segment_mut(flight.segment).written = flight.to;
+        self.tail.journaled = journaled;
+        let segment = self.segment_mut(flight.segment);
+        segment.home = match (journaled, segment.home) {
+            (true, None) => Some(segment.written),
+            (true, home) => home,
+            // The journal lets a write past it only when all before is home.
+            (false, _) => None,
+        };
+        segment.written = flight.to;
         self.written_end = flight.end;
         if flight.durable && self.tail.is_synced() {
             self.durable = flight.end;

@@ -10,6 +10,7 @@ mod cleaner;
 mod flow;
 mod groups;
 mod histogram;
+mod journal;
 mod machine;
 mod requests;
 mod sample;
@@ -20,6 +21,7 @@ pub use cleaner::Cleaner;
 pub use flow::{Fetch, FetchStage, Produce, ProduceStage, Route};
 pub use groups::{CoordinatorStage, GroupHoldings, Groups};
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use journal::Journal;
 pub use machine::{Memory, Mesh, Network, Turns};
 pub use requests::Requests;
 pub use sample::{Family, Kind, Label, LabelValue, Sample, Unit, Value};
@@ -44,6 +46,8 @@ pub struct Measurements {
     pub fetch: Fetch,
     /// Disk work.
     pub disk: Disk,
+    /// Journals.
+    pub journal: Journal,
     /// The batch cache.
     pub cache: Cache,
     /// Segments, recovery and faults.
@@ -72,6 +76,7 @@ impl Measurements {
             produce: Produce::default(),
             fetch: Fetch::default(),
             disk: Disk::default(),
+            journal: Journal::default(),
             cache: Cache::default(),
             logs: Logs::default(),
             cleaner: Cleaner::default(),
@@ -92,6 +97,7 @@ impl Measurements {
         self.produce.visit(&mut walk);
         self.fetch.visit(&mut walk);
         self.disk.visit(&mut walk);
+        self.journal.visit(&mut walk);
         self.cache.visit(&mut walk);
         self.logs.visit(&mut walk);
         self.cleaner.visit(&mut walk);

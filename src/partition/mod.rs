@@ -344,6 +344,11 @@ impl Partition {
         self.log.set_short(short);
     }
 
+    /// See [`Log::brought_home`].
+    pub fn brought_home(&mut self, file: &FilePath, upto: Option<u64>) {
+        self.log.brought_home(file, upto);
+    }
+
     /// True when none of the log's disk operations is in flight.
     pub fn is_quiet(&self) -> bool {
         self.log.is_quiet()

@@ -17,6 +17,7 @@ use super::appends::Appends;
 use super::checkpoints::Checkpoints;
 use super::cleaning::Cleaning;
 use super::coordinators::{self, Coordinators};
+use super::journals::{Journals, is_of_journal};
 use super::lifecycle::Lifecycle;
 use super::message::{
     Effects, Event, PartitionDescription, PeerMessage, Progress, Reply, Request, Ticket,
@@ -57,6 +58,8 @@ pub(super) enum Timer {
     Checkpoints,
     /// The data directories are to be asked for their space.
     Volumes,
+    /// Journals may have nothing to do.
+    Journals,
 }
 
 /// What a core is started with.
@@ -101,6 +104,7 @@ pub struct Core {
     pub(super) checkpoints: Checkpoints,
     pub(super) metadata: Option<Metadata>,
     pub(super) volumes: Volumes,
+    pub(super) journals: Journals,
     pub(super) timers: Timers<Timer>,
     pub(super) scratch: Scratch,
     pub(super) measurements: Measurements,
@@ -155,7 +159,6 @@ impl Core {
         let mut core = Core {
             measurements: Measurements::new(setup.core),
             image,
-            settings,
             partitions: Table::default(),
             by_id: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -168,7 +171,9 @@ impl Core {
             checkpoints: Checkpoints::default(),
             metadata,
             volumes: Volumes::new(setup.disks, &setup.failed_disks),
+            journals: Journals::new(&setup, &settings),
             timers: Timers::default(),
+            settings,
             scratch: Scratch::new(),
             cleaning: Cleaning::new(setup.seed, now),
             key_bytes: 0,
@@ -185,6 +190,7 @@ impl Core {
     /// The one verb: takes an event, leaves what follows from it in `effects`. What was appended is
     /// written at [`Core::end_turn`].
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        let before = effects.disk.len();
         match event {
             Event::Request { ticket, request } => self.request(now, ticket, request, effects),
             Event::Cancel(ticket) => self.cancel(now, ticket, effects),
@@ -193,10 +199,12 @@ impl Core {
             Event::Tick => self.tick(now, effects),
             Event::Stop => self.stop(now, effects),
         }
+        self.pass_journals(now, before, false, effects);
     }
 
     /// The turn is over: what it appended becomes one write for each log.
     pub fn end_turn(&mut self, now: Now, effects: &mut Effects) {
+        let before = effects.disk.len();
         self.commit_groups(now, effects);
         self.hand_out_answers(now, effects);
         while let Some(slot) = self.dirty.pop_first() {
@@ -209,6 +217,7 @@ impl Core {
         if let Some(metadata) = &mut self.metadata {
             metadata.flush_turn(now, &mut effects.disk);
         }
+        self.pass_journals(now, before, true, effects);
         self.trim_cache();
     }
 
@@ -329,6 +338,16 @@ impl Core {
             self.volume_disk(now, done, effects);
             return;
         }
+        if is_of_journal(done.id) {
+            self.journal_disk(now, done, effects);
+            return;
+        }
+        self.journals.direct_done(done.id);
+        self.log_disk(now, done, effects);
+    }
+
+    /// The outcome of an operation of a partition's log.
+    pub(super) fn log_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
         let slot = Slot(done.id.owner);
         let Some(partition) = self.partitions.get_mut(slot) else {
             return;
@@ -357,6 +376,7 @@ impl Core {
                 Timer::ProducerExpiry => self.expire_producers(now),
                 Timer::Checkpoints => self.write_checkpoints(now, effects),
                 Timer::Volumes => self.ask_volumes(now, effects),
+                Timer::Journals => self.rest_journals(now, effects),
             }
         }
     }
@@ -608,6 +628,7 @@ impl Core {
             .sum();
         self.measurements.groups.now = self.coordinators.holdings();
         (holdings.short_directories, holdings.failed_directories) = self.volumes.count();
+        self.measurements.journal = self.journals.measure();
         self.measurements.cache.bytes = self.cache_bytes as u64;
         self.measurements.cache.budget_bytes = self.setup.cache_bytes_max as u64;
         let cleaner = &mut self.measurements.cleaner;
@@ -632,6 +653,14 @@ impl Core {
 }
 
 impl Setup {
+    /// The data directories that did not fail before the start.
+    pub(super) fn disks_here(&self) -> Vec<u16> {
+        let disks = 0..self.disks.max(1);
+        disks
+            .filter(|disk| !self.failed_disks.contains_key(disk))
+            .collect()
+    }
+
     /// The ids of the data directories, by number, of those that were well at the start: what the
     /// broker registers are exactly those, in order.
     pub(super) fn directories(&self) -> impl Iterator<Item = (u16, TopicId)> {

@@ -584,6 +584,9 @@ impl Core {
         if !done || self.lifecycle.stopped {
             return;
         }
+        if !self.close_journals(effects) {
+            return;
+        }
         if let Some(metadata) = &mut self.metadata
             && !metadata.close(&mut effects.disk)
         {

@@ -10,6 +10,8 @@ mod cleaning;
 mod coordinator_load;
 mod coordinators;
 mod core;
+mod journal;
+mod journals;
 mod lifecycle;
 mod message;
 mod metadata;
@@ -24,11 +26,13 @@ mod volumes;
 mod tests;
 
 pub use self::core::{Core, Setup};
+pub use journal::{FILE_PREFIX as JOURNAL_PREFIX, JournalReport, JournaledFile, inspect_journal};
+pub use journals::is_of_journal;
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
     AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, Progress,
     ReadQuery, ReadRequest, ReadResult, Reply, Request, Ticket, VolumeDescription, VolumeState,
 };
-pub use metadata::METADATA_DIRECTORY;
+pub use metadata::{METADATA_DIRECTORY, is_of_boot};
 pub use overview::{Committed, FoundGroup, GroupPage, LogEnds};

@@ -182,7 +182,7 @@ impl Core {
         }
     }
 
-    fn tell_others(&self, message: &PeerMessage, effects: &mut Effects) {
+    pub(super) fn tell_others(&self, message: &PeerMessage, effects: &mut Effects) {
         let cores = (0..self.setup.cores).map(CoreId);
         let others = cores.filter(|core| *core != self.setup.core);
         effects

@@ -100,6 +100,10 @@ impl World {
                 self.plan.metadata_snapshot_bytes,
             ),
         ];
+        // The smallest there is, so that its extents are used again and again.
+        let journal = self.plan.journal_writes_min;
+        configs.push(("corelane.journal.bytes", journal.map_or(0, |_| 1)));
+        configs.push(("corelane.journal.writes.min", journal.unwrap_or(0)));
         let expiration = self.plan.producer_expiration_ms;
         configs.extend(expiration.map(|ms| ("producer.id.expiration.ms", ms)));
         configs

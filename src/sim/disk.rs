@@ -9,9 +9,10 @@ use crate::base::{
     BLOCK, Buf, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, Prng, Space,
 };
 
-use crate::shard::METADATA_DIRECTORY;
+use crate::shard::{JOURNAL_PREFIX, METADATA_DIRECTORY, is_of_boot, is_of_journal};
 
 use super::files::{Content, Files, Inode};
+use super::plan::Canary;
 
 /// Linux's number for an input or output error.
 const EIO: i32 = 5;
@@ -25,8 +26,8 @@ pub(super) struct Trouble {
     pub(super) error_one_in: u64,
     /// Nothing new can be allocated.
     pub(super) full: bool,
-    /// The canary: one durable write in four is not.
-    pub(super) lies: bool,
+    /// The bug that is planted.
+    pub(super) canary: Option<Canary>,
 }
 
 /// Operations by number, and the file tree.
@@ -96,7 +97,14 @@ impl Disk {
     fn fails(&mut self, op: &DiskOp) -> Option<DiskFault> {
         let (file, verb) = subject(op);
         if self.trouble.full && self.has_no_room(op) {
-            if let DiskOp::Write { file, at, data, .. } = op {
+            if let DiskOp::Write {
+                file, at, data, id, ..
+            } = op
+            {
+                // A journal does not try again, nor does the replay of one.
+                if is_journal(file) || is_of_boot(*id) {
+                    self.harmed.insert(file.path.to_string());
+                }
                 self.write_partly(&file.clone(), *at, &data.clone(), false);
             }
             return Some(fault(file, verb, FaultKind::NoSpace));
@@ -161,7 +169,13 @@ impl Disk {
                 durable,
                 ..
             } => {
-                let lie = durable && self.trouble.lies && self.prng.one_in(4);
+                let lie = match self.trouble.canary {
+                    Some(Canary::LyingDisk) => durable && self.prng.one_in(4),
+                    Some(Canary::HastyJournal) => is_journal(&file),
+                    Some(Canary::LostJournal | Canary::IdleSync | Canary::StaleReply) | None => {
+                        false
+                    }
+                };
                 let inode = self.files.create(&file);
                 inode.map(|inode| self.files.write(inode, at, &data, durable && !lie))
             }
@@ -170,7 +184,12 @@ impl Disk {
                 let bytes = self.files.content(inode).read(at, len);
                 return Ok(DiskOutput::Data(Arc::new(Buf::copy_of(&bytes))));
             }
-            DiskOp::Sync { file, .. } => self.files.file(&file).map(|inode| self.files.sync(inode)),
+            DiskOp::Sync { file, id } => self.files.file(&file).map(|inode| {
+                let idle = self.trouble.canary == Some(Canary::IdleSync) && is_of_journal(id);
+                if !idle || is_journal(&file) {
+                    self.files.sync(inode);
+                }
+            }),
             DiskOp::Allocate {
                 file,
                 size,
@@ -262,6 +281,14 @@ impl Disk {
         if power {
             self.files.cut_power(&mut self.prng);
         }
+        if self.trouble.canary == Some(Canary::LostJournal) {
+            for journal in self
+                .files
+                .paths_at_root(|name| name.starts_with(JOURNAL_PREFIX))
+            {
+                self.files.remove(&journal);
+            }
+        }
         self.harmed.clear();
     }
 
@@ -312,6 +339,10 @@ fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
         op,
         kind,
     }
+}
+
+fn is_journal(file: &FilePath) -> bool {
+    file.path.starts_with(JOURNAL_PREFIX)
 }
 
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {

@@ -400,6 +400,16 @@ impl Files {
         paths
     }
 
+    /// The files right below the data directories whose names are `wanted`, in order.
+    pub(super) fn paths_at_root(&self, wanted: impl Fn(&str) -> bool) -> Vec<FilePath> {
+        let roots = (0..self.disks).map(|disk| FilePath::new(disk, ""));
+        let paths = roots.flat_map(|root| {
+            let files = self.list(&root).into_iter();
+            files.map(move |entry| root.join(&entry.name))
+        });
+        paths.filter(|path| wanted(path.name())).collect()
+    }
+
     /// Takes a file away, cuts it, or changes a byte of it, as a failing disk does.
     pub(super) fn garble(&mut self, path: &FilePath, prng: &mut Prng) {
         let Some(inode) = self.file(path) else {

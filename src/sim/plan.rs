@@ -20,6 +20,12 @@ pub enum Crash {
 pub enum Canary {
     /// The disk says that durable writes are done while they are still in its cache.
     LyingDisk,
+    /// The disk says that writes to journals are done before they are.
+    HastyJournal,
+    /// Journals are gone after each crash: nothing is brought home from them.
+    LostJournal,
+    /// A journal's syncs of the files that it has brought something to do nothing.
+    IdleSync,
     /// Now and then a core gives the answer of an earlier append again, to another request.
     StaleReply,
 }
@@ -60,6 +66,9 @@ pub struct Plan {
     pub derived_damage: bool,
     /// After how many bytes of metadata records a snapshot is taken.
     pub metadata_snapshot_bytes: u64,
+    /// Small durable writes go by the cores' journals from so many on their way; none: there are no
+    /// journals.
+    pub journal_writes_min: Option<u64>,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -104,6 +113,7 @@ impl Plan {
             derived_damage: prng.one_in(3),
             // Often in most seeds, never in some.
             metadata_snapshot_bytes: [400, 2000, 8000, 20 << 20][prng.below(4) as usize],
+            journal_writes_min: prng.one_in(2).then(|| prng.below(3)),
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }

@@ -15,7 +15,7 @@ use super::consumer::Consumer;
 use super::disk::Disk;
 use super::invariants::{Watch, housekept};
 use super::model::Model;
-use super::plan::{Canary, Crash, Plan};
+use super::plan::{Crash, Plan};
 use super::producer::Producer;
 use super::trace::Trace;
 use super::{Failure, Options, Report};
@@ -106,7 +106,7 @@ impl World {
         let mut prng = Prng::new(plan.seed);
         let mut disk = Disk::new(plan.disks, Prng::new(prng.next_u64()));
         disk.trouble.error_one_in = plan.disk_error_one_in;
-        disk.trouble.lies = plan.canary == Some(Canary::LyingDisk);
+        disk.trouble.canary = plan.canary;
         let mut world = World {
             now_ns: 1_000_000,
             queue: BTreeMap::new(),

@@ -167,8 +167,9 @@ fn whole(client: &mut Client, partition: i32) -> (i64, Vec<u8>) {
 /// of a log is not served. Gives the starts.
 fn check(broker: &Broker, producers: &[Producer]) -> Vec<i64> {
     let mut client = broker.client();
+    let partitions = producers.iter().map(|producer| producer.partition).max();
     let mut starts = Vec::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..=partitions.unwrap_or(0) {
         let (start, bytes) = whole(&mut client, partition);
         let mut found: BTreeMap<i64, BTreeMap<i64, (i32, i32)>> = BTreeMap::new();
         let mut end = None;
@@ -270,31 +271,43 @@ fn shorten(mut client: Client, starts: &mut Starts, seed: u64) {
 }
 
 fn kill_under_load(configs: &[(&str, &str)], rounds: u64) {
-    kill_under_load_and(Broker::start(), configs, rounds, false);
+    let size = (PRODUCERS, PARTITIONS);
+    kill_under_load_and(&mut Broker::start(), configs, size, rounds, false);
 }
 
-/// Kills the broker again and again, while its logs are written to and, if wished, shortened.
-fn kill_under_load_and(mut broker: Broker, configs: &[(&str, &str)], rounds: u64, shortened: bool) {
+/// Kills the broker again and again, while its logs are written to and, if wished, shortened. Gives
+/// how many images of journals the starts brought home.
+fn kill_under_load_and(
+    broker: &mut Broker,
+    configs: &[(&str, &str)],
+    (producers, partitions): (usize, i32),
+    rounds: u64,
+    shortened: bool,
+) -> f64 {
     let mut client = broker.client();
-    client.create("t", PARTITIONS, configs);
-    let mut producers: Vec<Producer> = (0..PRODUCERS)
-        .map(|name| Producer::new(&mut client, name as u64, name as i32 % PARTITIONS))
+    client.create("t", partitions, configs);
+    let mut producers: Vec<Producer> = (0..producers)
+        .map(|name| Producer::new(&mut client, name as u64, name as i32 % partitions))
         .collect();
     drop(client);
     let mut random = Prng::new(rounds);
     let (mut started, mut first_acks, mut ready) = (Instant::now(), Vec::new(), Vec::new());
     let (mut starts, mut back) = (Starts::default(), 0);
+    // Hundreds of producers are amid their load after more acks than a few.
+    let acks_max = 400.max(10 * producers.len() as u64);
+    let mut replayed = 0.0;
     for number in 0..rounds {
-        let wanted = 20 + random.below(400);
+        let wanted = 20 + random.below(acks_max);
         let first = thread::scope(|scope| {
             if shortened {
                 let (client, starts) = (broker.client(), &mut starts);
                 scope.spawn(move || shorten(client, starts, number));
             }
-            round(&mut broker, &mut producers, started, wanted)
+            round(broker, &mut producers, started, wanted)
         });
         started = Instant::now();
         broker.run();
+        replayed += broker.metric("corelane_journal_replayed_total", &[]);
         if number > 0 {
             first_acks.push(first);
         }
@@ -304,14 +317,14 @@ fn kill_under_load_and(mut broker: Broker, configs: &[(&str, &str)], rounds: u64
             broker.ready_after()
         );
         if shortened {
-            for (partition, start) in check(&broker, &producers).into_iter().enumerate() {
+            for (partition, start) in check(broker, &producers).into_iter().enumerate() {
                 let promised = starts.promised[partition];
                 assert!(start >= promised, "{start}, but {promised} was promised");
                 back += u64::from(start < starts.seen[partition]);
                 starts.seen[partition] = start.max(starts.seen[partition]);
             }
         } else if number % 10 == 9 {
-            check(&broker, &producers);
+            check(broker, &producers);
         }
     }
     let stop = AtomicBool::new(true);
@@ -322,7 +335,7 @@ fn kill_under_load_and(mut broker: Broker, configs: &[(&str, &str)], rounds: u64
         assert!(producer.unacked.is_empty());
         batches += producer.acked.len();
     }
-    let ends = check(&broker, &producers);
+    let ends = check(broker, &producers);
     println!("{rounds} kills, {batches} batches acked, {unacked} in flight at the last kill");
     if !shortened {
         // Otherwise all was read before.
@@ -333,11 +346,89 @@ fn kill_under_load_and(mut broker: Broker, configs: &[(&str, &str)], rounds: u64
         println!("logs start at {ends:?}; {back} times below what was seen, never below a promise");
         assert!(ends.iter().all(|start| *start > 0));
     }
+    println!("brought home by starts: {replayed} images of journals");
+    replayed
 }
 
 #[test]
 fn no_kill_loses_doubles_or_reorders_what_was_acked() {
     kill_under_load(&[], setting("CORELANE_KILLS", 5));
+}
+
+#[test]
+fn kills_amid_hundreds_of_partitions_lose_nothing_that_only_the_journal_has() {
+    let journal = [
+        ("corelane.journal.bytes", "2000000"),
+        ("corelane.journal.writes.min", "1"),
+    ];
+    let mut broker = Broker::start_with(&journal);
+    let rounds = setting("CORELANE_KILLS", 3).min(30);
+    let replayed = kill_under_load_and(&mut broker, &[], (220, 220), rounds, false);
+    assert!(replayed > 0.0, "no start found anything in a journal");
+    broker.restart();
+    let left = std::fs::read_dir(broker.data()).expect("it is there");
+    let left = left.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let left: Vec<String> = left.filter(|name| name.starts_with(".journal")).collect();
+    assert_eq!(left, Vec::<String>::new(), "a clean stop leaves no journal");
+}
+
+#[test]
+fn a_journal_that_was_left_is_brought_home_by_a_start_that_keeps_none() {
+    let directory = crate::support::directory();
+    let data = directory.path().join("data");
+    let journal = [
+        "corelane.journal.bytes=2000000",
+        "corelane.journal.writes.min=0",
+    ];
+    let [bytes, writes] = journal;
+    let mut broker = Broker::start_in(Some(data.clone()), &["--set", bytes, "--set", writes]);
+    let mut client = broker.client();
+    client.create("t", 8, &[]);
+    let mut produced = 0;
+    crate::support::until("the journals are in use", || {
+        for partition in 0..8 {
+            let answer = client.produce("t", partition, batch(&[b"acked"]));
+            assert_eq!(answer.error.code(), 0);
+        }
+        produced += 1;
+        broker.metric("corelane_journal_writes_total", &[]) > 40.0
+    });
+    broker.kill();
+    let left = || {
+        let entries = std::fs::read_dir(&data).expect("it is there");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let journals = names.filter(|name| name.to_string_lossy().starts_with(".journal-"));
+        journals.count()
+    };
+    assert!(left() > 0, "there is no journal");
+    // Its segments do not have all: who reads them is told.
+    let inspected = std::process::Command::new(crate::support::program())
+        .arg("inspect")
+        .arg(data.join("t-0"))
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&inspected.stderr).into_owned();
+    assert!(told.contains("start and stop the broker first"), "{told}");
+    let shown = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(shown.contains("t-0/00000000000000000000.log: "), "{shown}");
+
+    let mut broker = Broker::start_in(Some(data.clone()), &[]);
+    assert_eq!(left(), 0, "the journal is gone");
+    assert!(broker.metric("corelane_journal_replayed_total", &[]) > 0.0);
+    for round in 0..2 {
+        let mut client = broker.client();
+        for partition in 0..8 {
+            assert_eq!(
+                client.read_all("t", partition).len(),
+                produced,
+                "{partition}"
+            );
+        }
+        if round == 0 {
+            broker.crash();
+        }
+    }
+    assert_eq!(broker.metric("corelane_journal_writes_total", &[]), 0.0);
 }
 
 #[test]
@@ -420,7 +511,7 @@ fn kills_amid_segment_rolls_lose_nothing_either() {
 /// Segments go by size all the time, and DeleteRecords moves the starts as well.
 #[test]
 fn kills_amid_retention_take_nothing_above_the_start_and_bring_nothing_back_below_it() {
-    let broker = Broker::start_with(&[
+    let mut broker = Broker::start_with(&[
         ("log.retention.check.interval.ms", "20"),
         ("log.segment.delete.delay.ms", "50"),
     ]);
@@ -429,7 +520,8 @@ fn kills_amid_retention_take_nothing_above_the_start_and_bring_nothing_back_belo
         ("retention.bytes", "200000"),
     ];
     let rounds = setting("CORELANE_KILLS", 5).min(20);
-    kill_under_load_and(broker, &configs, rounds, true);
+    let size = (PRODUCERS, PARTITIONS);
+    kill_under_load_and(&mut broker, &configs, size, rounds, true);
 }
 
 #[test]

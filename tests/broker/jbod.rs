@@ -213,6 +213,76 @@ fn a_directory_that_is_missing_at_the_start_takes_only_its_own_partitions_offlin
     produce_to_all(&mut client, "silent", 6);
 }
 
+/// Changes a byte of each journal's second frame, which others follow; again: changes it back.
+fn damage_journals(data: &Path) -> usize {
+    let mut damaged = 0;
+    for entry in fs::read_dir(data).expect("it is there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with(".journal-") {
+            continue;
+        }
+        let mut bytes = fs::read(&path).expect("a journal");
+        let blocks = bytes.chunks(4096).enumerate();
+        let frames = blocks.filter(|(_, block)| block.starts_with(b"corejrnl"));
+        let frames: Vec<usize> = frames.map(|(block, _)| block * 4096).collect();
+        if frames.len() > 2 {
+            bytes[frames[1] + 60] ^= 1;
+            fs::write(&path, bytes).expect("written");
+            damaged += 1;
+        }
+    }
+    damaged
+}
+
+#[test]
+fn a_journal_that_cannot_be_replayed_takes_only_its_own_directory_offline() {
+    let places = Places::new();
+    let harmed = places.place("b");
+    let journal = [
+        "corelane.journal.bytes=2000000",
+        "corelane.journal.writes.min=0",
+    ];
+    let more = ["--set", journal[0], "--set", journal[1]];
+    let others = [harmed.clone()];
+    let mut broker = start(&places.place("a"), &others, &more);
+    let mut client = broker.client();
+    client.create("t", 4, &[]);
+    let mut times = 0;
+    until("the journals are in use", || {
+        produce_to_all(&mut client, "t", 4);
+        times += 1;
+        broker.metric("corelane_journal_writes_total", &[]) > 40.0
+    });
+    let before = directories(&mut client);
+    let gone = before[&harmed.display().to_string()].1.clone();
+    assert_eq!(gone.len(), 2);
+    broker.kill();
+
+    assert!(damage_journals(&harmed) > 0, "no journal was in use there");
+    broker.run();
+    let mut client = broker.client();
+    for index in 0..4 {
+        let here = !gone.contains(&("t".to_owned(), index));
+        let fetched = client.fetch("t", index, 0);
+        let wanted = if here { 0 } else { STORAGE_ERROR };
+        assert_eq!(fetched.error.code(), wanted, "t-{index}");
+        if here {
+            assert_eq!(client.read_all("t", index).len(), times, "t-{index}");
+        }
+    }
+    assert!(broker.metric("corelane_data_directories_failed", &[]) >= 1.0);
+    assert_eq!(broker.http("/health").0, 503);
+    broker.stop();
+
+    // Nothing has touched it: once it is whole again, all that was acknowledged is there.
+    assert!(damage_journals(&harmed) > 0, "it was kept");
+    broker.run();
+    let mut client = broker.client();
+    check_all(&mut client, "t", 4, times);
+    assert_eq!(broker.http("/health").0, 200);
+}
+
 #[test]
 fn a_directory_that_goes_away_while_the_broker_runs_is_offline_alone() {
     let places = Places::new();

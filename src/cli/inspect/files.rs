@@ -9,9 +9,27 @@ use crate::log::{
     self, CHECKPOINT_NAME, CheckpointReport, IndexReport, Report, inspect_checkpoint, inspect_index,
 };
 use crate::record::{Batch, BatchError, Scratch};
+use crate::shard::JOURNAL_PREFIX;
 
 /// The most bytes that one batch may unpack to.
 pub(super) const UNPACKED_BYTES_MAX: usize = 1 << 30;
+
+/// The journals of the data directory that `path` is, or lies in.
+pub(super) fn journals(path: &Path) -> Vec<PathBuf> {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut found = Vec::new();
+    // A data directory, a partition's directory in it, or a file in that.
+    for directory in whole.ancestors().take(3) {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let journals = entries.filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with(JOURNAL_PREFIX)
+        });
+        found.extend(journals.map(|entry| entry.path()));
+    }
+    found.sort();
+    found
+}
 
 /// One partition's directory.
 #[derive(Debug, Default)]

@@ -7,11 +7,12 @@ mod repair;
 mod show;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::Failed;
+use crate::shard::inspect_journal;
 use files::Directory;
 pub(super) use files::base_of;
 use show::Shown;
@@ -62,8 +63,13 @@ pub struct Arguments {
 
 /// Shows everything below the path.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
+    let journals = files::journals(&arguments.path);
     if let Some(output) = arguments.output.as_deref().filter(|_| arguments.repair) {
-        return repair::run(&arguments.path, output);
+        return match journals.first() {
+            None => repair::run(&arguments.path, output),
+            // A copy without it would lack what was acknowledged last.
+            Some(journal) => Err(Failed::usage(told_of(journal))),
+        };
     }
     let directories = Directory::find(&arguments.path).map_err(Failed::usage)?;
     let shown = Shown {
@@ -73,6 +79,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     };
     let mut out = std::io::stdout().lock();
     let (mut segments, mut problems) = (0, 0);
+    for journal in &journals {
+        eprintln!("corelane: {}", told_of(journal));
+        let bytes = std::fs::read(journal)
+            .map_err(|error| Failed::operation(format!("{}: {error}", journal.display())))?;
+        let report = inspect_journal(&bytes);
+        problems += usize::from(report.is_err());
+        show::journal(journal, &report, shown, &mut out).map_err(Failed::output)?;
+    }
     for directory in &directories {
         let mut end = None;
         show::directory(directory, shown, &mut out).map_err(Failed::output)?;
@@ -99,4 +113,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         writeln!(out, "{segments} segments, nothing wrong").map_err(Failed::output)?;
     }
     Ok(())
+}
+
+/// What lies in a data directory with a journal may lack what was acknowledged last.
+fn told_of(journal: &Path) -> String {
+    format!(
+        "{} has writes that may not be in the segments yet: start and stop the broker first, which \
+         brings them there",
+        journal.display()
+    )
 }

@@ -1,6 +1,7 @@
 //! What a person, or a program, sees of the files.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::cli::format::{self, Item};
 use crate::cli::table;
 use crate::log::{IndexReport, Inspected};
 use crate::record::{Batch, Scratch, TimestampType};
+use crate::shard::JournalReport;
 
 /// What to show.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,33 @@ pub(super) struct Shown {
     pub batches: bool,
     pub records: bool,
     pub json: bool,
+}
+
+/// Shows what a journal holds of which files.
+pub(super) fn journal(
+    path: &Path,
+    report: &Result<JournalReport, usize>,
+    shown: Shown,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if shown.json || shown.records {
+        return Ok(());
+    }
+    let path = path.display();
+    let report = match report {
+        Ok(report) => report,
+        Err(at) => return writeln!(out, "{path}: damaged at byte {at}"),
+    };
+    let files = report.files.len();
+    writeln!(out, "{path}: {} frames, {files} files", report.frames)?;
+    for (file, held) in &report.files {
+        writeln!(
+            out,
+            "  {file}: {} images, bytes {} to {}",
+            held.images, held.from, held.to
+        )?;
+    }
+    Ok(())
 }
 
 /// Shows a partition's name and checkpoint.

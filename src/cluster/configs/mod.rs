@@ -8,7 +8,8 @@
 //! since what is acked is on stable storage. A config that has no effect here is accepted all the
 //! same, and its documentation says so.
 //!
-//! `corelane.metrics.lag.series.max` is our own.
+//! `corelane.metrics.lag.series.max`, `corelane.journal.bytes` and `corelane.journal.writes.min` are
+//! our own.
 //!
 //! `topic` and `broker`, `security`, `coordinators` hold the rows; `describe` and `settings` say
 //! what is in force. Knows no request and no file.

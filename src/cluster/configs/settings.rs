@@ -91,6 +91,10 @@ pub struct TopicSettings {
 /// What is in force for a broker. Times in milliseconds, sizes in bytes unless named otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerSettings {
+    /// `corelane.journal.bytes`.
+    pub journal_bytes: u64,
+    /// `corelane.journal.writes.min`.
+    pub journal_writes_min: u32,
     /// `num.partitions`.
     pub num_partitions: i32,
     /// `default.replication.factor`.
@@ -299,6 +303,8 @@ impl Layers<'_> {
         BrokerSettings {
             num_partitions: get.int("num.partitions"),
             default_replication_factor: short(get.int("default.replication.factor")),
+            journal_bytes: get.long("corelane.journal.bytes").max(0) as u64,
+            journal_writes_min: get.size("corelane.journal.writes.min"),
             auto_create_topics: get.boolean("auto.create.topics.enable"),
             delete_topics: get.boolean("delete.topic.enable"),
             message_max_bytes: get.size("message.max.bytes"),

@@ -199,6 +199,7 @@ impl Log {
                 return match result.map_err(Fault::Disk)? {
                     DiskOutput::Entries(entries) => Ok(Some(entries)),
                     DiskOutput::Done
+                    | DiskOutput::Journaled
                     | DiskOutput::Data(_)
                     | DiskOutput::Contents(_)
                     | DiskOutput::Space(_) => Ok(Some(Vec::new())),

@@ -12,6 +12,7 @@ use crate::cluster::Record;
 use crate::log::{Read, Slice};
 use crate::record::Batches;
 use crate::shard::core::Core;
+use crate::shard::journal::Replay;
 use crate::shard::lifecycle::{directory_name, parse_directory_name};
 use crate::shard::message::{Effects, PeerMessage};
 
@@ -232,6 +233,19 @@ impl Metadata {
         })
     }
 
+    /// Asks what is on the data directories that are there.
+    fn list_directories(&mut self, disks: &[u16], out: &mut Vec<DiskOp>) {
+        self.stage = Stage::SortingOut(disks.len());
+        for disk in disks {
+            let id = OpId {
+                owner: BOOT_OWNER,
+                sequence: u32::from(*disk),
+            };
+            let directory = FilePath::new(*disk, "");
+            out.push(DiskOp::List { id, directory });
+        }
+    }
+
     /// What is on the data directories goes where it belongs: partitions are noted, deleted ones
     /// removed, strays renamed. Returns how many operations that takes.
     fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
@@ -278,26 +292,16 @@ impl Metadata {
 
 impl Core {
     pub(super) fn replay_metadata(&mut self, effects: &mut Effects) {
+        let here = self.setup.disks_here();
         let Some(metadata) = &mut self.metadata else {
             return;
         };
         match metadata.replay(&mut effects.disk) {
             Ok(false) => {}
             Ok(true) => {
-                let here = self.setup.failed_disks.len();
-                let here = usize::from(metadata.disks) - here;
-                metadata.stage = Stage::SortingOut(here);
-                let failed = &self.setup.failed_disks;
-                for disk in (0..metadata.disks).filter(|disk| !failed.contains_key(disk)) {
-                    let id = OpId {
-                        owner: BOOT_OWNER,
-                        sequence: u32::from(disk),
-                    };
-                    effects.disk.push(DiskOp::List {
-                        id,
-                        directory: FilePath::new(disk, ""),
-                    });
-                }
+                metadata.stage = Stage::BringingHome;
+                let replay = Replay::new(BOOT_OWNER, &here, &mut effects.disk);
+                metadata.replay = Some(replay);
             }
             Err(why) => {
                 metadata.stage = Stage::Failed;
@@ -308,9 +312,27 @@ impl Core {
 
     /// The outcome of something core 0 did before its first image.
     pub(in crate::shard) fn boot_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
+        let here = self.setup.disks_here();
         let Some(metadata) = &mut self.metadata else {
             return;
         };
+        if let Some(replay) = &mut metadata.replay {
+            if replay.step(done, &mut effects.disk) {
+                self.journals.replayed = replay.images;
+                metadata.unreplayed = std::mem::take(&mut replay.failed);
+                metadata.replay = None;
+                match metadata.unreplayed.get(&0) {
+                    None => metadata.list_directories(&here, &mut effects.disk),
+                    // The metadata lives there: without that directory there is no start.
+                    Some(fault) => {
+                        let why = format!("a journal cannot be replayed: {fault}");
+                        metadata.stage = Stage::Failed;
+                        effects.fatal = Some(why);
+                    }
+                }
+            }
+            return;
+        }
         if matches!(metadata.stage, Stage::Listing | Stage::Loading(_)) {
             match metadata.load_snapshot(done.result, &mut effects.disk) {
                 Ok(true) => self.replay_metadata(effects),
@@ -374,6 +396,14 @@ impl Core {
         // later lies behind them in the log: they are in force before they are durable.
         if let Some(commit) = metadata.committing.take() {
             metadata.apply_commit(&commit);
+        }
+        // Before anybody opens a log there, without what only the journal has.
+        let unreplayed = std::mem::take(&mut metadata.unreplayed);
+        let directories = &mut metadata.directories;
+        directories.retain(|_, disk| !unreplayed.contains_key(disk));
+        for (disk, fault) in unreplayed {
+            self.volume_failed(now, disk, &fault, effects);
+            self.tell_others(&PeerMessage::VolumeFailed { disk, fault }, effects);
         }
         self.first_image(effects);
     }

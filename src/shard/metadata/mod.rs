@@ -14,14 +14,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{
-    BrokerId, CoreId, DiskDone, DiskOp, FilePath, LeaderEpoch, Now, Offset, Prng, ProducerId,
-    TopicId,
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, FilePath, LeaderEpoch, Now, Offset, OpId, Prng,
+    ProducerId, TopicId,
 };
 use crate::cluster::{ControlReply, ControlRequest, Controller, Decision, Image, Record};
 use crate::log::{self, Log};
 use crate::record::{BatchBuilder, Codec, Scratch};
 
 use super::core::{Core, Setup, Timer};
+use super::journal::Replay;
 use super::lifecycle::METADATA_TOPIC;
 use super::message::{Effects, PeerMessage, Reply, Ticket};
 
@@ -32,6 +33,11 @@ use snapshot::Snapshots;
 pub(super) const METADATA_OWNER: u32 = u32::MAX;
 /// The owner of what core 0 does on the disks before the first image.
 pub(super) const BOOT_OWNER: u32 = u32::MAX - 1;
+/// True for what core 0 does on the disks before the first image.
+pub fn is_of_boot(id: OpId) -> bool {
+    id.owner == BOOT_OWNER
+}
+
 /// The directory of the metadata log: KRaft's name, so that Kafka's tools know it.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 /// The metadata log has one leader for ever: a quorum of one, in its first term.
@@ -75,6 +81,8 @@ enum Stage {
     Loading(VecDeque<(Offset, FilePath)>),
     /// Records from here on are still to be applied.
     Replaying(Offset),
+    /// What journals hold is brought to its files.
+    BringingHome,
     /// So many disk operations of the boot are outstanding.
     SortingOut(usize),
     /// Changes are taken.
@@ -99,6 +107,9 @@ pub(super) struct Metadata {
     found: BTreeMap<String, Vec<u16>>,
     /// Where each partition is that has files.
     directories: BTreeMap<String, u16>,
+    replay: Option<Replay>,
+    /// Data directories with a journal that could not be replayed: they fail with the first image.
+    unreplayed: BTreeMap<u16, DiskFault>,
     /// Names of topics that the replayed log has deleted: their leftovers may be removed.
     deleted_names: BTreeSet<String>,
     queue: VecDeque<(Asker, ControlRequest)>,
@@ -151,6 +162,8 @@ impl Metadata {
             directory_ids: setup.directories().collect(),
             found: BTreeMap::new(),
             directories: BTreeMap::new(),
+            replay: None,
+            unreplayed: BTreeMap::new(),
             deleted_names: BTreeSet::new(),
             queue: VecDeque::new(),
             committing: None,
