@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -403,7 +404,12 @@ struct Diarist {
     done: Done,
 }
 
-impl ClientContext for Diarist {}
+impl ClientContext for Diarist {
+    /// Into the member's own file, with the time.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        eprintln!("{} {facility} {message}", crate::diary::now());
+    }
+}
 
 impl ConsumerContext for Diarist {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -487,6 +493,9 @@ pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
         config
             .set("session.timeout.ms", session_ms())
             .set("heartbeat.interval.ms", "300");
+    }
+    if let Ok(contexts) = std::env::var("CORELANE_INTEROP_DEBUG") {
+        config.set("debug", contexts);
     }
     let done = Done::default();
     let diarist = Diarist {

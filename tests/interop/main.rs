@@ -22,6 +22,7 @@
 //! | `CORELANE_INTEROP_WRITERS=java,librdkafka` | only these writers |
 //! | `CORELANE_INTEROP_RECORDS=200000` | how many records flow through each group |
 //! | `CORELANE_INTEROP_KILLS=20` | how often the broker is killed under each group |
+//! | `CORELANE_INTEROP_DEBUG=cgrp,protocol` | what librdkafka's members tell in `target/interop/logs` |
 //! | `CORELANE_INTEROP_TRANSCRIPT=1` | with `--nocapture`: what Kafka's tools say about Apache Kafka |
 #![cfg(feature = "interop")]
 
