@@ -85,7 +85,7 @@ fn a_directory_of_a_newer_format_is_refused() {
     broker.stop();
     let path = broker.data().join("meta.properties");
     let text = fs::read_to_string(&path).expect("meta.properties");
-    let newer = text.replace("corelane.format=2", "corelane.format=99");
+    let newer = text.replace("corelane.format=3", "corelane.format=99");
     assert_ne!(text, newer);
     fs::write(&path, newer).expect("written");
     check_refusal(&refused(&broker.data(), "127.0.0.1:0"), "has format 99");

@@ -496,6 +496,7 @@ pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
     }
     if let Ok(contexts) = std::env::var("CORELANE_INTEROP_DEBUG") {
         config.set("debug", contexts);
+        config.set_log_level(RDKafkaLogLevel::Debug);
     }
     let done = Done::default();
     let diarist = Diarist {
