@@ -10,7 +10,8 @@
 //! assignments. [`ClassicGroup::apply`] is the one way in which a record becomes state, when
 //! loading and when the record was just decided. What happens between two rebalances lives in
 //! memory only, as in Kafka: who has joined so far, parked requests, pending ids, timers. After a
-//! restart the group is as of its record; members find out by their next heartbeat.
+//! restart the group is as of its record; members find out by their next heartbeat. One thing is
+//! logged beyond Kafka: who leaves is taken out of the record at once.
 //!
 //! Invariants: `joins_parked` counts the members with a parked join; `votes` counts the members
 //! that support each protocol; every member of a non-empty group shares its protocol type.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{ClassicGroup, State, heartbeat, refused_sync};
+use crate::group::records::Record;
 use crate::group::request::{Request, Token};
 use crate::group::turn::{Timer, Turn};
 use crate::protocol::ErrorCode;
@@ -146,6 +147,7 @@ impl ClassicGroup {
             .map(|identity| self.leave_one(turn, identity))
             .collect();
         if answers.iter().any(|answer| answer.error_code == 0) {
+            self.log_departure(turn);
             match self.state {
                 State::Stable | State::CompletingRebalance => self.prepare_rebalance(turn),
                 State::PreparingRebalance => self.complete_if_all_joined(turn),
@@ -153,6 +155,30 @@ impl ClassicGroup {
             }
         }
         answers
+    }
+
+    /// Logs the group without those who left, so that a coordinator that loads it before the
+    /// rebalance is through does not wait a whole session for somebody who is gone (Kafka's does).
+    /// Without a leader: it begins the rebalance again. Who is in its first join is not in it: its
+    /// client may not know its id.
+    fn log_departure(&self, turn: &mut Turn<'_>) {
+        if self.members.is_empty() || self.protocol.is_none() {
+            // The group ends as an empty one, or has not had a generation.
+            return;
+        }
+        let mut value = self.value();
+        value
+            .members
+            .retain(|member| !self.members[&member.id].is_new);
+        value.leader = None;
+        value.state_timestamp_ms = turn.now.wall.0;
+        if value.members.is_empty() {
+            value.protocol = None;
+        }
+        turn.log(&Record::GroupMetadata {
+            group: self.id.clone(),
+            value: Some(value),
+        });
     }
 
     fn leave_one(&mut self, turn: &mut Turn<'_>, identity: &MemberIdentity) -> MemberResponse {

@@ -442,6 +442,45 @@ fn the_last_member_that_leaves_empties_the_group_and_the_log_says_so() {
     assert_eq!((bench.state(), bench.group().member_count()), ("Empty", 0));
 }
 
+/// Found by kills of the broker under librdkafka's members: whoever had left before the kill was
+/// awaited for its whole session by all others.
+#[test]
+fn who_has_left_is_not_awaited_after_a_restart() {
+    let mut bench = Bench::new();
+    let (a, b, generation) = bench.stable_two();
+    assert_eq!(bench.leave(&[(&b, None)]).members[0].error_code, 0);
+    // Somebody new joins; its client has not learnt its id when the coordinator ends.
+    bench.join_with_id(Join::default());
+    bench.restart();
+    assert_eq!(
+        (bench.state(), bench.group().member_count()),
+        ("PreparingRebalance", 1)
+    );
+    assert_eq!(bench.beat(&a, generation), ErrorCode::RebalanceInProgress);
+    let token = bench.join(Join {
+        member: &a,
+        ..Join::default()
+    });
+    let joined = bench.joined(token);
+    assert_eq!(
+        (joined.leader.as_str(), joined.generation_id),
+        (a.as_str(), generation + 1)
+    );
+    assert_eq!(bench.beat(&b, generation), ErrorCode::UnknownMemberId);
+}
+
+/// A group of which only newcomers are left is loaded as an empty one.
+#[test]
+fn who_has_left_a_group_of_newcomers_is_not_loaded() {
+    let mut bench = Bench::new();
+    let a = bench.stable_one();
+    let (_, token) = bench.join_with_id(Join::default());
+    assert_eq!(bench.leave(&[(&a, None)]).members[0].error_code, 0);
+    assert_eq!(bench.joined(token).members.len(), 1);
+    bench.restart();
+    assert_eq!((bench.state(), bench.group().member_count()), ("Empty", 0));
+}
+
 #[test]
 fn row_121_a_full_group_refuses_newcomers() {
     let mut bench = Bench::with(Settings {
