@@ -459,23 +459,10 @@ fn the_name_of_a_replaced_file_is_not_given_away_while_a_sync_of_it_is_in_flight
     };
     let mut bench = Bench::new(11, relaxed);
     let mut held = Vec::new();
-    let sync = |op: &DiskOp| matches!(op, DiskOp::Sync { .. });
     for _ in 0..80 {
         bench.append(9);
-        let world = &mut bench.world;
-        world.flush();
-        loop {
-            world.disk.pending.append(&mut world.out);
-            // The first sync, by the flush policy, takes for ever.
-            if held.is_empty()
-                && let Some(at) = world.disk.pending.iter().position(sync)
-            {
-                held.push(world.disk.pending.remove(at));
-            }
-            if !world.step() {
-                break;
-            }
-        }
+        bench.world.flush();
+        bench.world.run_but_for_a_sync(&mut held);
         bench.run();
     }
     assert!(!held.is_empty());

@@ -96,6 +96,23 @@ impl World {
         while self.step() {}
     }
 
+    /// Runs, but for the first sync, which goes into `held`, unless one is there already, and takes
+    /// until somebody puts it back.
+    fn run_but_for_a_sync(&mut self, held: &mut Vec<DiskOp>) {
+        let sync = |op: &DiskOp| matches!(op, DiskOp::Sync { .. });
+        loop {
+            self.disk.pending.append(&mut self.out);
+            if held.is_empty()
+                && let Some(at) = self.disk.pending.iter().position(sync)
+            {
+                held.push(self.disk.pending.remove(at));
+            }
+            if !self.step() {
+                break;
+            }
+        }
+    }
+
     fn append_all(&mut self, batch: &[u8]) -> Appended {
         let appended = self.append(batch).expect("taken");
         self.flush();

@@ -327,22 +327,10 @@ fn a_file_keeps_its_name_while_a_sync_of_it_is_in_flight() {
     };
     let mut world = World::new(1, options);
     let mut held = Vec::new();
-    let sync = |op: &DiskOp| matches!(op, DiskOp::Sync { .. });
     for n in 0..12 {
         world.append(&batch(1, 700, n, n as u64)).expect("taken");
         world.flush();
-        loop {
-            world.disk.pending.append(&mut world.out);
-            // The first sync, by the flush policy, takes for ever.
-            if held.is_empty()
-                && let Some(at) = world.disk.pending.iter().position(sync)
-            {
-                held.push(world.disk.pending.remove(at));
-            }
-            if !world.step() {
-                break;
-            }
-        }
+        world.run_but_for_a_sync(&mut held);
         if n == 3 {
             // Written when the first segment is sealed.
             world.log.checkpoint(Bytes::new(), &mut world.out);
