@@ -3,7 +3,7 @@
 //! Order: the start offset moves in memory at once, is made durable in the checkpoint, and only then
 //! files get another name, and are removed when no reader can hold a slice of them any more.
 
-use crate::base::{DiskOp, FilePath, Mono, Now, Offset};
+use crate::base::{DiskOp, FilePath, Mono, Now, Offset, TopicId};
 
 use super::face::Event;
 use super::ops::Job;
@@ -223,8 +223,19 @@ impl Log {
         if !self.setup.settled() || self.segments.iter().any(|segment| segment.is_settling()) {
             return;
         }
+        self.move_away(self.topic, out);
+    }
+
+    /// What recovery found is not this log's, but what a deletion of `topic` that failed has left:
+    /// it gets the name that it should have got, and [`Event::Deleted`] follows; then this log can
+    /// be begun.
+    pub fn delete_leftover(&mut self, topic: TopicId, out: &mut Vec<DiskOp>) {
+        self.move_away(topic, out);
+    }
+
+    fn move_away(&mut self, topic: TopicId, out: &mut Vec<DiskOp>) {
         self.stage = Stage::Deleted;
-        let renamed = self.directory.parent().join(&self.deleted_name());
+        let renamed = self.directory.parent().join(&self.deleted_name(topic));
         let id = self.ops.start(Job::DeleteRename {
             renamed: renamed.clone(),
         });
@@ -237,13 +248,8 @@ impl Log {
 
     /// `<topic>-<partition>.<topic id in hex>-delete`: unique, since no two incarnations of a topic
     /// share an id; the front is shortened where the whole would be too long for a file name.
-    fn deleted_name(&self) -> String {
-        let id: String = self
-            .topic
-            .0
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+    fn deleted_name(&self, topic: TopicId) -> String {
+        let id: String = topic.0.iter().map(|byte| format!("{byte:02x}")).collect();
         let suffix = format!(".{id}-delete");
         let (topic, partition) = match self.directory.name().rsplit_once('-') {
             Some((topic, partition)) => (topic, format!("-{partition}")),

@@ -15,7 +15,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::{DiskDone, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::base::{
+    DiskDone, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, TopicId, TopicPartition,
+};
 use crate::log::{self, FileRange, Log, Lookup, Read};
 use crate::record::{self, Rules, Scratch};
 
@@ -601,5 +603,11 @@ impl Partition {
         events.push(Event::Moved);
         self.ready = false;
         self.log.delete(out);
+    }
+
+    /// Deletes what a failed deletion of another topic has left in its place; [`Event::Deleted`]
+    /// follows.
+    pub fn delete_leftover(&mut self, topic: TopicId, out: &mut Vec<DiskOp>) {
+        self.log.delete_leftover(topic, out);
     }
 }

@@ -455,7 +455,9 @@ impl Core {
                     }
                 }
                 PartitionEvent::Closed => self.closed(slot, effects),
-                PartitionEvent::Deleted => self.deleted(slot, effects),
+                PartitionEvent::Deleted => self.deleted(now, slot, effects),
+                PartitionEvent::Fenced(crate::log::Fault::Foreign { directory, found })
+                    if self.clear_leftover(slot, &directory, found, effects) => {}
                 PartitionEvent::Fenced(fault) => {
                     self.measurements.logs.fences += 1;
                     if matches!(fault, crate::log::Fault::Corrupt { .. }) {

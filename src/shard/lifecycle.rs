@@ -45,6 +45,8 @@ pub(super) struct Lifecycle {
     applying: VecDeque<(u64, BTreeSet<Slot>)>,
     /// Partitions that were opened again, and where the acknowledged records of each ended.
     floors: BTreeMap<Slot, Offset>,
+    /// Directories of deleted topics that could not be moved away, and whose they were.
+    leftovers: BTreeMap<FilePath, TopicId>,
     /// The core is closing: what is not closed yet.
     closing: Option<BTreeSet<Slot>>,
     stopped: bool,
@@ -246,6 +248,12 @@ impl Core {
         let directory = FilePath::new(disk, &directory_name(&topic.name, id.partition));
         let fault = self.volumes.fault(&directory);
         let settings = self.partition_settings(id, settings);
+        if fault.is_none() && self.lifecycle.leftovers.contains_key(&directory) {
+            // Another topic's segments lie there, and must not become this one's.
+            self.lifecycle.of += 1;
+            self.open_partition(topic, id, directory, settings, effects);
+            return;
+        }
         let slot = self.partitions.next_slot();
         let log = Log::new(
             directory,
@@ -397,8 +405,32 @@ impl Core {
             .push((self.partitions.get(slot).map(Partition::id), fault));
         self.opened(now, slot, 0, effects);
         self.closed(slot, effects);
-        // A log that cannot even be deleted: its directory is found and removed at the next start.
+        // A log that cannot even be deleted: its directory is found and removed at the next start,
+        // or when its name is wanted again.
+        if let Some(partition) = self.partitions.get(slot)
+            && self.image.topic_by_id(partition.id().topic).is_none()
+        {
+            let (directory, topic) = (partition.directory().clone(), partition.id().topic);
+            self.lifecycle.leftovers.insert(directory, topic);
+        }
         self.settle_deletion(slot, effects);
+    }
+
+    /// A new partition found what the deletion of an older topic could not move away: tries that
+    /// again. False if it is something else.
+    pub(super) fn clear_leftover(
+        &mut self,
+        slot: Slot,
+        directory: &FilePath,
+        found: TopicId,
+        effects: &mut Effects,
+    ) -> bool {
+        let ours = self.lifecycle.leftovers.get(directory) == Some(&found);
+        let Some(partition) = self.partitions.get_mut(slot).filter(|_| ours) else {
+            return false;
+        };
+        partition.delete_leftover(found, &mut effects.disk);
+        true
     }
 
     /// False when there is nothing to wait for.
@@ -418,22 +450,39 @@ impl Core {
         self.partition_events(now, slot, &mut events, effects);
         self.opened(now, slot, 0, effects);
         if lost {
-            self.deleted(slot, effects);
+            self.deleted(now, slot, effects);
         }
         !lost
     }
 
     /// A deleted partition's files are out of the way for good.
-    pub(super) fn deleted(&mut self, slot: Slot, effects: &mut Effects) {
-        if let Some(partition) = self.partitions.get(slot)
-            && partition.fault().is_some()
-        {
-            effects.healed.push(partition.id());
+    pub(super) fn deleted(&mut self, now: Now, slot: Slot, effects: &mut Effects) {
+        let mut anew = None;
+        if let Some(partition) = self.partitions.get(slot) {
+            self.lifecycle.leftovers.remove(partition.directory());
+            let id = partition.id();
+            if partition.fault().is_some() {
+                effects.healed.push(id);
+            }
+            // They were an older topic's, and this one is not deleted.
+            let lives = self.image.topic_by_id(id.topic).is_some() && !self.stopping();
+            anew = lives.then_some(id);
+        }
+        if anew.is_some() {
+            self.withdraw(slot);
+            self.unseat(slot, ErrorCode::NotCoordinator, effects);
         }
         self.settle_deletion(slot, effects);
         self.forget(slot);
         // A topic that is deleted while the broker stops: there is nothing left to close.
         self.closed(slot, effects);
+        if let Some(id) = anew {
+            self.opened(now, slot, 0, effects);
+            self.create(now, id, &mut Resolved::default(), effects);
+            for number in self.jobs.waiting_for(slot) {
+                self.run_again(now, number, effects);
+            }
+        }
     }
 
     fn settle_deletion(&mut self, slot: Slot, effects: &mut Effects) {
