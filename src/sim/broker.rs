@@ -219,8 +219,13 @@ impl World {
             );
         }
         for (partition, fault) in effects.faults {
-            let Fault::Disk(disk) = &fault else {
-                return Err(format!("{partition:?} is fenced: {fault}"));
+            let disk = match &fault {
+                Fault::Disk(disk) => disk,
+                // Its deletion failed, and the process was gone before it was tried again.
+                Fault::Foreign { directory, .. } if self.disk.may_be_left(directory) => continue,
+                Fault::Foreign { .. } | Fault::Corrupt { .. } => {
+                    return Err(format!("{partition:?} is fenced: {fault}"));
+                }
             };
             let full = disk.kind == FaultKind::NoSpace && disk.op == "write";
             if !full && !matches!(disk.kind, FaultKind::Io(_)) {

@@ -60,6 +60,9 @@ pub struct Plan {
     pub derived_damage: bool,
     /// After how many bytes of metadata records a snapshot is taken.
     pub metadata_snapshot_bytes: u64,
+    /// What changes names, lengths and whole small files fails as well as writes, reads and syncs,
+    /// and a full disk may refuse a write of the metadata log.
+    pub names_fail: bool,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -104,6 +107,7 @@ impl Plan {
             derived_damage: prng.one_in(3),
             // Often in most seeds, never in some.
             metadata_snapshot_bytes: [400, 2000, 8000, 20 << 20][prng.below(4) as usize],
+            names_fail: prng.one_in(2),
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }
