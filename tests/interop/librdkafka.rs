@@ -535,6 +535,11 @@ pub fn work(bootstrap: &str, group: &str, topic: &str, assignor: &str) {
         }
     }
     commit(&consumer, topic, &done);
+    // Nothing is processed from here on. In the middle of a rebalance, librdkafka leaves the group before it calls
+    // back for the revocation, and it waits for an answer that a killed broker does not give.
+    if let Ok(list) = consumer.assignment() {
+        event(&format!("revoked - {}", numbers(&list)));
+    }
     drop(consumer);
     event("left");
 }
