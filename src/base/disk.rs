@@ -173,6 +173,26 @@ impl DiskOp {
             | DiskOp::Space { id, .. } => *id,
         }
     }
+
+    /// The file or directory it is about; of a renaming, the old name.
+    pub fn target(&self) -> &FilePath {
+        match self {
+            DiskOp::Write { file, .. }
+            | DiskOp::Read { file, .. }
+            | DiskOp::Sync { file, .. }
+            | DiskOp::Allocate { file, .. }
+            | DiskOp::Truncate { file, .. }
+            | DiskOp::ReadFile { file, .. }
+            | DiskOp::ReplaceFile { file, .. }
+            | DiskOp::Rename { from: file, .. }
+            | DiskOp::Remove { file, .. } => file,
+            DiskOp::MakeDirectory { directory, .. }
+            | DiskOp::RemoveDirectory { directory, .. }
+            | DiskOp::List { directory, .. }
+            | DiskOp::SyncDirectory { directory, .. }
+            | DiskOp::Space { directory, .. } => directory,
+        }
+    }
 }
 
 /// What became of a [`DiskOp`].

@@ -94,6 +94,9 @@ impl Core {
         turn_ends: bool,
         effects: &mut Effects,
     ) {
+        if !self.journals.kept {
+            return;
+        }
         let mut from = before;
         loop {
             let asked: Vec<DiskOp> = effects.disk.drain(from..).collect();
@@ -128,9 +131,8 @@ impl Core {
             .partitions
             .get(slot)
             .map(|partition| partition.id().topic);
-        let disk = usize::from(disk_of(&op));
+        let disk = usize::from(op.target().disk);
         match (topic, self.journals.journals.get_mut(disk)) {
-            _ if !self.journals.kept => outcome.ops.push(op),
             (Some(topic), Some(journal)) => journal.route(topic, op, outcome),
             _ => outcome.ops.push(op),
         }
@@ -197,24 +199,5 @@ impl Core {
         effects.disk.append(&mut outcome.ops);
         self.journals.outcome = outcome;
         self.journals.journals.iter().all(Journal::is_closed)
-    }
-}
-
-fn disk_of(op: &DiskOp) -> u16 {
-    match op {
-        DiskOp::Write { file, .. }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Sync { file, .. }
-        | DiskOp::Allocate { file, .. }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::ReadFile { file, .. }
-        | DiskOp::ReplaceFile { file, .. }
-        | DiskOp::Rename { from: file, .. }
-        | DiskOp::Remove { file, .. } => file.disk,
-        DiskOp::Space { directory, .. }
-        | DiskOp::MakeDirectory { directory, .. }
-        | DiskOp::RemoveDirectory { directory, .. }
-        | DiskOp::List { directory, .. }
-        | DiskOp::SyncDirectory { directory, .. } => directory.disk,
     }
 }

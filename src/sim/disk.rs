@@ -358,20 +358,22 @@ fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {
     }
 }
 
+/// What it is about, and what it does there.
 fn subject(op: &DiskOp) -> (&FilePath, &'static str) {
-    match op {
-        DiskOp::Write { file, .. } => (file, "write"),
-        DiskOp::Read { file, .. } | DiskOp::ReadFile { file, .. } => (file, "read"),
-        DiskOp::Sync { file, .. } => (file, "sync"),
-        DiskOp::Allocate { file, .. } => (file, "allocate"),
-        DiskOp::Truncate { file, .. } => (file, "truncate"),
-        DiskOp::ReplaceFile { file, .. } => (file, "replace"),
-        DiskOp::MakeDirectory { directory, .. } => (directory, "make directory"),
-        DiskOp::Rename { from, .. } => (from, "rename"),
-        DiskOp::Remove { file, .. } => (file, "remove"),
-        DiskOp::RemoveDirectory { directory, .. } => (directory, "remove directory"),
-        DiskOp::List { directory, .. } => (directory, "list"),
-        DiskOp::SyncDirectory { directory, .. } => (directory, "sync directory"),
-        DiskOp::Space { directory, .. } => (directory, "ask for the space"),
-    }
+    let verb = match op {
+        DiskOp::Write { .. } => "write",
+        DiskOp::Read { .. } | DiskOp::ReadFile { .. } => "read",
+        DiskOp::Sync { .. } => "sync",
+        DiskOp::Allocate { .. } => "allocate",
+        DiskOp::Truncate { .. } => "truncate",
+        DiskOp::ReplaceFile { .. } => "replace",
+        DiskOp::MakeDirectory { .. } => "make directory",
+        DiskOp::Rename { .. } => "rename",
+        DiskOp::Remove { .. } => "remove",
+        DiskOp::RemoveDirectory { .. } => "remove directory",
+        DiskOp::List { .. } => "list",
+        DiskOp::SyncDirectory { .. } => "sync directory",
+        DiskOp::Space { .. } => "ask for the space",
+    };
+    (op.target(), verb)
 }

@@ -292,7 +292,6 @@ impl Metadata {
 
 impl Core {
     pub(super) fn replay_metadata(&mut self, effects: &mut Effects) {
-        let here = self.setup.disks_here();
         let Some(metadata) = &mut self.metadata else {
             return;
         };
@@ -300,7 +299,7 @@ impl Core {
             Ok(false) => {}
             Ok(true) => {
                 metadata.stage = Stage::BringingHome;
-                let replay = Replay::new(BOOT_OWNER, &here, &mut effects.disk);
+                let replay = Replay::new(BOOT_OWNER, &self.setup.disks_here(), &mut effects.disk);
                 metadata.replay = Some(replay);
             }
             Err(why) => {
@@ -312,7 +311,6 @@ impl Core {
 
     /// The outcome of something core 0 did before its first image.
     pub(in crate::shard) fn boot_disk(&mut self, now: Now, done: DiskDone, effects: &mut Effects) {
-        let here = self.setup.disks_here();
         let Some(metadata) = &mut self.metadata else {
             return;
         };
@@ -322,7 +320,7 @@ impl Core {
                 metadata.unreplayed = std::mem::take(&mut replay.failed);
                 metadata.replay = None;
                 match metadata.unreplayed.get(&0) {
-                    None => metadata.list_directories(&here, &mut effects.disk),
+                    None => metadata.list_directories(&self.setup.disks_here(), &mut effects.disk),
                     // The metadata lives there: without that directory there is no start.
                     Some(fault) => {
                         let why = format!("a journal cannot be replayed: {fault}");
