@@ -367,17 +367,20 @@ fn shutting_down_ends_a_read_in_flight_and_connect_reports_refusal() {
     });
 }
 
+/// Both ends of a connection.
+async fn connected() -> (Stream, Stream) {
+    let bound = bind_all(any_port(), 1).expect("a port").pop();
+    let bound = bound.expect("a socket");
+    let address = bound.address();
+    let listener = Listener::listen(bound).expect("listening");
+    let ours = Stream::connect(address).await.expect("connected");
+    (ours, listener.accept().await.expect("accepted"))
+}
+
 #[test]
 fn an_abandoned_receive_keeps_its_buffer_until_the_kernel_lets_go() {
     run(|| async {
-        let bound = bind_all(any_port(), 1)
-            .expect("a port")
-            .pop()
-            .expect("a socket");
-        let address = bound.address();
-        let listener = Listener::listen(bound).expect("listening");
-        let ours = Stream::connect(address).await.expect("connected");
-        let theirs = listener.accept().await.expect("accepted");
+        let (ours, theirs) = connected().await;
         let reading = theirs.clone();
         let task = spawn_local(async move {
             let _ = reading.receive_into(BytesMut::with_capacity(4096)).await;
@@ -399,14 +402,7 @@ fn an_abandoned_receive_keeps_its_buffer_until_the_kernel_lets_go() {
 #[test]
 fn a_receive_that_is_given_up_gives_its_buffer_back_and_loses_no_byte() {
     run(|| async {
-        let bound = bind_all(any_port(), 1)
-            .expect("a port")
-            .pop()
-            .expect("a socket");
-        let address = bound.address();
-        let listener = Listener::listen(bound).expect("listening");
-        let ours = Stream::connect(address).await.expect("connected");
-        let theirs = listener.accept().await.expect("accepted");
+        let (ours, theirs) = connected().await;
         let soon = || mono().after(Duration::from_millis(2));
         let mut buffer = BytesMut::from(&b"kept "[..]);
         buffer.reserve(100);
