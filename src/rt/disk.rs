@@ -60,10 +60,6 @@ impl DataDirectory {
 pub(super) const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 pub(super) const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
-/// So long after a write was begun or done the shard still counts as one that writes: reads of cold
-/// bytes hold back. From its end too, since one that such reads hold up would else let in more.
-const WRITES_LINGER: Duration = Duration::from_millis(20);
-
 /// How many zeros are written at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
 
@@ -447,8 +443,9 @@ impl Inside {
         );
         let open = self.open(file, Access::Direct, true).await.named("open")?;
         let _permit = self.writes.enter().await;
-        self.note_write();
-        let counts = &self.machine.counts;
+        let (writing, counts) = (&self.machine.writing, &self.machine.counts);
+        writing.note();
+        let _at_device = durable.then(|| writing.begin_durable());
         let way = self.directories[usize::from(file.disk)].durable_write;
         let sync_with_write = durable && way == DurableWrite::WithTheWrite;
         let flags = if sync_with_write { libc::RWF_DSYNC } else { 0 };
@@ -475,7 +472,7 @@ impl Inside {
                 .await
                 .map_err(|error| ("sync", kind_of_sync(&error)))?;
         }
-        self.note_write();
+        writing.note();
         let completed = if durable {
             &counts.durable_writes_completed
         } else {
@@ -484,12 +481,6 @@ impl Inside {
         add(completed, 1);
         add(&counts.written_bytes, data.len() as u64);
         Ok(())
-    }
-
-    /// Reads of cold bytes hold back for a while.
-    fn note_write(&self) {
-        let now = super::clock::mono();
-        self.machine.writes_until.set(now.after(WRITES_LINGER));
     }
 
     /// In pieces, one after the other, so that other writes are not held up for long.

@@ -21,6 +21,7 @@ use super::counters::{Counters, Counts, add};
 use super::gate::Gate;
 use super::ring::{Ring, WAKE_FAILED, WOKEN};
 use super::timer::{Sleepers, yield_now};
+use super::writing::Writing;
 use super::{Doorbells, clock, limits};
 use crate::base::{Buf, CoreId, Mono, Now};
 
@@ -71,8 +72,8 @@ pub(super) struct Machine {
     pub(super) cold_reads: Gate,
     /// The same while the shard writes to a disk.
     pub(super) cold_reads_beside_writes: Gate,
-    /// Until when the shard counts as one that writes to a disk.
-    pub(super) writes_until: Cell<Mono>,
+    /// What it writes to its disks.
+    pub(super) writing: Writing,
     /// Who may send a slice of a file next.
     pub(super) file_turns: Gate,
     /// The round in which bytes of a file were sent last, and how many were in it.
@@ -83,6 +84,8 @@ pub(super) struct Machine {
     pub(super) read_ahead_on: Cell<Option<RawFd>>,
     /// Rounds of the driver so far.
     pub(super) round: Cell<u64>,
+    /// Operations that were found done at the beginning of this round.
+    completed: Cell<usize>,
     /// What such reads land in; nobody looks at it.
     pub(super) scratch: RefCell<Vec<Buf>>,
     config: ShardConfig,
@@ -290,12 +293,13 @@ impl Machine {
             doorbells,
             cold_reads: Gate::new(COLD_READS_MAX),
             cold_reads_beside_writes: Gate::new(1),
-            writes_until: Cell::new(Mono(0)),
+            writing: Writing::default(),
             file_turns: Gate::new(1),
             file_sent: Cell::new((0, 0)),
             fills_until: Cell::new(Mono(0)),
             read_ahead_on: Cell::new(None),
             round: Cell::new(0),
+            completed: Cell::new(0),
             scratch: RefCell::default(),
             config,
             polls: Cell::new(0),
@@ -364,6 +368,7 @@ impl Machine {
             let completed = self
                 .ring
                 .turn(|user_data, _| self.handle_special(user_data));
+            self.completed.set(completed);
             let fired = self.sleepers.fire(before);
             let polls = self.polls.get();
             yield_now().await;
@@ -386,6 +391,18 @@ impl Machine {
             let end = clock::mono();
             add(&self.counts.idle_ns, end.0 - before.0);
             before = end;
+        }
+    }
+
+    /// Lets what else is runnable go first, until a round brings nothing more, `rounds_max` at most.
+    pub(super) async fn after_others(&self, rounds_max: usize) {
+        for _ in 0..rounds_max {
+            let polls = self.polls.get();
+            yield_now().await;
+            // The one poll is the caller's.
+            if self.polls.get() == polls + 1 && self.completed.get() == 0 {
+                return;
+            }
         }
     }
 

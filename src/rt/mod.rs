@@ -49,6 +49,7 @@ pub mod stream;
 mod tests;
 pub mod timer;
 pub mod trial;
+mod writing;
 
 pub use blocking::BlockingPool;
 pub use counters::Counters;

@@ -1,10 +1,15 @@
 //! Disk operations on real files.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{BLOCK, Buf, DiskOp, DiskOutput, FaultKind, FilePath, OpId, Pool, Prng};
-use crate::rt::executor::{counters, spawn_local};
+use crate::rt::clock;
+use crate::rt::executor::{counters, current, spawn_local};
+use crate::rt::timer::yield_now;
 use crate::rt::{BlockingPool, DataDirectory, Disk, DiskOptions, DurableWrite};
 use bytes::Bytes;
 
@@ -358,5 +363,45 @@ fn where_o_direct_is_refused_writing_goes_on_buffered() {
         };
         done(&disk, write).await;
         assert_eq!(read(&disk, &file, 0, 2 * BLOCK).await, data[..]);
+    });
+}
+
+#[test]
+fn a_cold_read_makes_way_for_a_durable_write_but_not_for_ever() {
+    run(|| async {
+        let machine = current();
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(2));
+        let write = machine.writing.begin_durable();
+        machine.writing.make_way(short).await;
+        let went_on = Rc::new(Cell::new(false));
+        let reader = spawn_local({
+            let (machine, went_on) = (machine.clone(), went_on.clone());
+            async move {
+                machine.writing.make_way(long).await;
+                went_on.set(true);
+            }
+        });
+        let another = machine.writing.begin_durable();
+        drop(write);
+        yield_now().await;
+        assert!(!went_on.get(), "a second write is at the device");
+        let begun = clock::mono();
+        drop(another);
+        reader.await;
+        assert!(clock::mono().since(begun) < long);
+        machine.writing.make_way(long).await;
+    });
+}
+
+#[test]
+fn cold_reads_are_small_after_a_durable_write_and_grow_while_none_comes() {
+    run(|| async {
+        let machine = current();
+        let (first, max) = (24 << 10, 128 << 10);
+        for _ in 0..2 {
+            drop(machine.writing.begin_durable());
+            let pieces = (0..100).map(|_| machine.writing.next_read(first, max) >> 10);
+            assert_eq!(pieces.take(5).collect::<Vec<_>>(), [24, 48, 96, 128, 128]);
+        }
     });
 }
