@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::Side;
-use super::results::{PAIRS, Results, cell, lines, ratio_cell};
+use super::results::{
+    Measurement, PAIRS, Results, Values, cell, head, lines, own_cell, ratio_cell, without_empty,
+};
 use super::rows::{Action, ROWS, Row};
 use crate::bench::chart::{self, Axis, Scale, Series};
 use crate::bench::page::{MICROSECONDS, PERCENTILES, RATE, escaped, page as whole, table};
@@ -14,31 +16,35 @@ pub(super) fn page(results: &Results) -> Result<String, String> {
         "<p>Medians of the rounds, with the lowest and highest in parentheses. Ratios are ours over \
          theirs. <b>Durable</b>: an acknowledgement means that the disk has it. <b>Relaxed</b> and \
          Kafka's <b>default</b>: that the kernel has it. The last pairing compares our stronger \
-         promise with Kafka's weaker one.</p>",
+         promise with Kafka's weaker one. Kafka is measured with two settings of heap and threads; for each \
+         figure the one counts that is better for Kafka, and is named.</p>",
     );
-    let mut head = vec!["what", "unit"];
-    head.extend(Side::ALL.map(Side::words));
-    head.extend(PAIRS.map(|(name, _, _)| name));
-    head.push("rounds");
     let rows = lines(results).into_iter().map(|line| {
         let mut cells = vec![
             format!("<b>{}</b>: {}", line.row.name, escaped(line.figure.name)),
             escaped(line.figure.unit),
         ];
-        cells.extend(line.sides.map(cell));
+        cells.extend(line.sides.each_ref().map(|side| escaped(&cell(side))));
         for pair in 0..PAIRS.len() {
             let class = match line.ratios[pair] {
                 Some((_, Some(true))) => "good",
                 Some((_, Some(false))) => "bad",
                 _ => "",
             };
-            let text = escaped(&ratio_cell(&line, pair));
-            cells.push(format!("<span class=\"{class}\">{text}</span>"));
+            cells.push(coloured(class, &ratio_cell(&line, pair)));
         }
+        let class = match &line.own {
+            Some((_, true)) => "good",
+            Some((_, false)) => "bad",
+            None => "",
+        };
+        cells.push(coloured(class, &own_cell(&line)));
         cells.push(line.rounds.to_string());
         cells
     });
-    body.push_str(&table(&head, &rows.collect::<Vec<_>>()));
+    let head = head(["what", "unit", "ours alone", "rounds"]);
+    let (head, rows) = without_empty(head, rows.collect());
+    body.push_str(&table(&head, &rows));
     let wrong = results.measurements.iter().filter(|one| !one.valid);
     let wrong = wrong.count();
     let _ = match wrong {
@@ -56,6 +62,14 @@ pub(super) fn page(results: &Results) -> Result<String, String> {
     let facts = facts.map(|(name, value)| vec![escaped(name), escaped(value)]);
     body.push_str(&table(&["", ""], &facts.collect::<Vec<_>>()));
     Ok(whole("corelane and Apache Kafka, side by side", &body))
+}
+
+/// Text in a colour; nothing if there is none.
+fn coloured(class: &str, text: &str) -> String {
+    match text {
+        "" => String::new(),
+        _ => format!("<span class=\"{class}\">{}</span>", escaped(text)),
+    }
 }
 
 /// What was done for a row, and its chart if it has one.
@@ -77,26 +91,76 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
     );
     let mut series = Vec::new();
     for side in Side::ALL {
-        let Some(one) = of_row().rfind(|one| one.side == side) else {
-            continue;
-        };
-        let points = match row.action {
-            Action::Ladder(_) => one.ladder.iter().map(|step| (step.0, step.2)).collect(),
-            _ => one.curve.clone(),
-        };
-        series.push(Series {
-            name: side.words().to_owned(),
-            points,
-            marked: matches!(row.action, Action::Ladder(_)),
-        });
+        for setting in settings(results, row, side) {
+            let of = |one: &&Measurement| one.side == side && one.setting == setting;
+            let Some(one) = of_row().rfind(of) else {
+                continue;
+            };
+            let points = match row.action {
+                Action::Ladder(_) => one.ladder.iter().map(|step| (step.0, step.2)).collect(),
+                _ => one.curve.clone(),
+            };
+            series.push(Series {
+                name: whose(side, setting.as_deref()),
+                points,
+                marked: one.curve.len() < 10,
+            });
+        }
     }
     let chart = match row.action {
         Action::Ladder(_) => chart::lines("p99 by rate, last round", RATE, MICROSECONDS, &series)?,
         _ => chart::lines("Latency, last round", PERCENTILES, MICROSECONDS, &series)?,
     };
+    text.push_str(&by_setting(results, row));
     text.push_str(&chart);
     text.push_str(&over_rounds(results, row)?);
     Ok(text)
+}
+
+/// Kafka's settings that a row was measured with, each once; one without a name for other sides.
+fn settings(results: &Results, row: &Row, side: Side) -> Vec<Option<String>> {
+    let of = |one: &&Measurement| one.row == row.name && one.side == side;
+    let mut all: Vec<Option<String>> = Vec::new();
+    for one in results.measurements.iter().filter(of) {
+        if !all.contains(&one.setting) {
+            all.push(one.setting.clone());
+        }
+    }
+    all
+}
+
+fn whose(side: Side, setting: Option<&str>) -> String {
+    match setting {
+        Some(setting) => format!("{}, {setting}", side.words()),
+        None => side.words().to_owned(),
+    }
+}
+
+/// Every figure of a row with each of Kafka's settings; nothing if there was one alone.
+fn by_setting(results: &Results, row: &Row) -> String {
+    let mut rows = Vec::new();
+    for figure in row.figures {
+        for side in Side::ALL.into_iter().filter(|side| side.is_kafka()) {
+            let all = results.by_setting(row.name, side, figure.name);
+            let best = results.best(row.name, side, figure);
+            for one in all.iter().filter(|_| all.len() > 1) {
+                let counts = best
+                    .as_ref()
+                    .is_some_and(|best| best.setting == one.setting);
+                rows.push(vec![
+                    escaped(figure.name),
+                    escaped(figure.unit),
+                    whose(side, one.setting.as_deref()),
+                    one.words(),
+                    if counts { "counts" } else { "" }.to_owned(),
+                ]);
+            }
+        }
+    }
+    match rows.is_empty() {
+        true => String::new(),
+        false => table(&["Kafka's settings", "unit", "", "", "the better"], &rows),
+    }
 }
 
 /// The first figure of a row, round by round: a drift of the machine is seen there.
@@ -106,16 +170,17 @@ fn over_rounds(results: &Results, row: &Row) -> Result<String, String> {
     };
     let mut series = Vec::new();
     for side in Side::ALL {
-        let values = results.values(row.name, side, figure.name);
-        if values.len() < 2 {
-            continue;
+        for Values { setting, values } in results.by_setting(row.name, side, figure.name) {
+            if values.len() < 2 {
+                continue;
+            }
+            let points = values.into_iter().enumerate();
+            series.push(Series {
+                name: whose(side, setting.as_deref()),
+                points: points.map(|(at, value)| (at as f64 + 1.0, value)).collect(),
+                marked: true,
+            });
         }
-        let points = values.into_iter().enumerate();
-        series.push(Series {
-            name: side.words().to_owned(),
-            points: points.map(|(at, value)| (at as f64 + 1.0, value)).collect(),
-            marked: true,
-        });
     }
     let axis = |name| Axis {
         name,

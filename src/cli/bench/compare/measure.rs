@@ -8,7 +8,7 @@ use super::super::super::Failed;
 use super::broker::Broker;
 use super::kafka::output;
 use super::results::{Measurement, Results};
-use super::rows::{Action, Row};
+use super::rows::{Action, ROWS, Row};
 use super::{Comparison, Side, tools};
 use crate::bench::{Outcome, process};
 
@@ -22,6 +22,7 @@ pub(super) fn start(row: &Row, side: Side, round: u64, broker: &Broker) -> Measu
     Measurement {
         row: row.name.to_owned(),
         side,
+        setting: None,
         round,
         command: "the broker is started; a topic is made and a record written".to_owned(),
         figures,
@@ -64,6 +65,7 @@ impl Comparison<'_> {
         let mut measured = Measurement {
             row: row.name.to_owned(),
             side,
+            setting: None,
             round,
             command: String::new(),
             figures: BTreeMap::new(),
@@ -118,13 +120,15 @@ impl Comparison<'_> {
         }
         let theirs = row.sides.iter().find(|side| side.is_kafka());
         let knee_of = theirs.copied().unwrap_or(Side::KafkaDefault);
-        let knee = results.median("knee", knee_of, "knee").ok_or_else(|| {
+        let knee = ROWS.iter().find(|row| row.name == "knee");
+        let knee = knee.and_then(|row| results.best("knee", knee_of, row.figures.first()?));
+        let knee = knee.ok_or_else(|| {
             Failed::usage(format!(
                 "the knee of {} is not known yet: run --rows knee first",
                 knee_of.words()
             ))
         })?;
-        Ok(format!("{:.0}", knee / 2.0))
+        Ok(format!("{:.0}", knee.median() / 2.0))
     }
 
     /// Runs the load generator on its CPUs.

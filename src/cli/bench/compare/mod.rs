@@ -10,7 +10,7 @@ mod tools;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::super::Failed;
 use broker::{Broker, Room, Source};
 use kafka::{Kafka, SETTINGS, Setting};
-use results::Results;
+use results::{Measurement, Results};
 use rows::{ROWS, Row};
 
 const EXAMPLES: &str = "\
@@ -46,8 +46,11 @@ without it, for all of them alike:
   unshare -n sh -c 'ip link set lo up; echo reno >/proc/sys/net/ipv4/tcp_congestion_control;
                     exec corelane bench compare --kafka-home DIR --rows consume'
 
-Kafka runs as its scripts start it, with the better of two settings of heap and threads: measure the
-row produce with each --kafka-setting (into two --results files), and keep the better.";
+Kafka runs as its scripts start it, with each of two settings of heap and threads, as delivered and fit
+for few CPUs, in each round. For each figure the better one counts, better for Kafka; the table names it,
+and the page and the JSON hold both. Where it makes no difference worth the time (start, idle) the first
+is measured alone. Latencies are measured at half of the rate that Kafka keeps with the better setting,
+which is found before the first round, once; the row knee, when it is named, is measured in each.";
 
 /// What to compare, and how.
 #[derive(Args, Clone, Debug)]
@@ -103,9 +106,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     kafka_home: Option<PathBuf>,
 
-    /// Kafka's heap and threads: as-delivered or few-threads
-    #[arg(long, value_name = "NAME", default_value = "as-delivered")]
-    kafka_setting: String,
+    /// Only this one of Kafka's settings of heap and threads: as-delivered or few-threads [default:
+    /// both, and the better of the two counts]
+    #[arg(long, value_name = "NAME")]
+    kafka_setting: Option<String>,
 
     /// Only these sides: ours, kafka
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -136,14 +140,17 @@ enum Side {
     KafkaDurable,
     /// Kafka as it is.
     KafkaDefault,
+    /// No broker: what the disk and the kernel do by themselves.
+    Machine,
 }
 
 impl Side {
-    const ALL: [Side; 4] = [
+    const ALL: [Side; 5] = [
         Side::OursDurable,
         Side::OursRelaxed,
         Side::KafkaDurable,
         Side::KafkaDefault,
+        Side::Machine,
     ];
 
     fn is_kafka(self) -> bool {
@@ -161,29 +168,79 @@ impl Side {
             Side::OursRelaxed => "corelane relaxed",
             Side::KafkaDurable => "Kafka flush.messages=1",
             Side::KafkaDefault => "Kafka default",
+            Side::Machine => "the machine",
         }
     }
 
     /// The topic's configs.
     fn configs(self) -> Vec<String> {
         match self {
-            Side::OursDurable | Side::KafkaDurable => vec!["flush.messages=1".to_owned()],
+            Side::OursDurable | Side::KafkaDurable | Side::Machine => {
+                vec!["flush.messages=1".to_owned()]
+            }
             Side::OursRelaxed => vec![format!("flush.messages={}", i64::MAX)],
             Side::KafkaDefault => Vec::new(),
         }
     }
 }
 
+/// A broker of a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Contender {
+    Ours,
+    /// With which setting; none for what is measured in Kafka's place.
+    Kafka(Option<Setting>),
+}
+
+impl Contender {
+    /// As `--only` names it.
+    fn name(self) -> &'static str {
+        match self {
+            Contender::Ours => "ours",
+            Contender::Kafka(_) => "kafka",
+        }
+    }
+
+    /// The side that its start is counted for.
+    fn side(self) -> Side {
+        match self {
+            Contender::Ours => Side::OursDurable,
+            Contender::Kafka(_) => Side::KafkaDefault,
+        }
+    }
+
+    /// True if that side is measured in its turn; the machine itself is in ours.
+    fn has(self, side: Side) -> bool {
+        side.is_kafka() == matches!(self, Contender::Kafka(_))
+    }
+
+    /// True for ours, and for Kafka with that setting.
+    fn is(self, setting: Option<Setting>) -> bool {
+        match self {
+            Contender::Ours => true,
+            Contender::Kafka(mine) => mine == setting,
+        }
+    }
+
+    /// The name of its setting, as measurements keep it.
+    fn setting(self) -> Option<String> {
+        match self {
+            Contender::Kafka(Some(setting)) => Some(setting.name.to_owned()),
+            Contender::Kafka(None) | Contender::Ours => None,
+        }
+    }
+
+    /// True if the row was measured already, on each of its sides that this broker has.
+    fn known(self, row: &Row, results: &Results) -> bool {
+        let mut sides = row.sides.iter().filter(|side| self.has(**side));
+        sides.all(|side| results.has(row.name, *side, self.setting().as_deref()))
+    }
+}
+
 /// Measures, adds to the results, and shows them all.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     let rows = chosen(&arguments.rows)?;
-    let setting = SETTINGS
-        .into_iter()
-        .find(|setting| setting.name == arguments.kafka_setting)
-        .ok_or_else(|| {
-            let names = SETTINGS.map(|setting| setting.name).join(", ");
-            Failed::usage(format!("--kafka-setting: one of {names}"))
-        })?;
+    let settings = settings(arguments)?;
     let memory = super::arguments::size(&arguments.memory)
         .ok_or_else(|| Failed::usage("--memory: a size such as 4GiB is wanted"))?;
     let mut results = Results::read(&arguments.results)?;
@@ -197,7 +254,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
                 (Some(_), false) => None,
                 _ => Some(Kafka::find(arguments.kafka_home.as_deref())?),
             },
-            setting,
+            settings,
             room: Room {
                 directory: arguments.dir.clone(),
                 cpus: arguments.broker_cpus.clone(),
@@ -205,6 +262,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
             },
         };
         results.facts.extend(comparison.facts());
+        comparison.find_knees(&rows, &mut results)?;
         for round in 0..arguments.rounds {
             eprintln!("round {} of {}", round + 1, arguments.rounds);
             comparison.round(&rows, &mut results)?;
@@ -217,6 +275,52 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     let page = arguments.html.clone();
     let page = page.unwrap_or_else(|| arguments.results.with_extension("html"));
     super::show::write(&page, &draw::page(&results).map_err(Failed::operation)?)
+}
+
+/// Kafka's settings that are to be measured. What takes Kafka's place has none.
+fn settings(arguments: &Arguments) -> Result<Vec<Option<Setting>>, Failed> {
+    let chosen = |setting: &Setting| match &arguments.kafka_setting {
+        Some(name) => setting.name == name,
+        None => true,
+    };
+    let settings: Vec<_> = SETTINGS.into_iter().filter(chosen).map(Some).collect();
+    if settings.is_empty() {
+        let names = SETTINGS.map(|setting| setting.name).join(", ");
+        return Err(Failed::usage(format!("--kafka-setting: one of {names}")));
+    }
+    match arguments.theirs {
+        Some(_) => Ok(vec![None]),
+        None => Ok(settings),
+    }
+}
+
+/// Marks a round: its measurements have one time.
+fn seconds_since_1970() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}
+
+/// Says what was measured, as it comes.
+fn told(row: &Row, measured: &Measurement, took: Duration) {
+    let figures = row.figures.iter().filter_map(|figure| {
+        let value = results::number(*measured.figures.get(figure.name)?);
+        Some(format!("{} {value} {}", figure.name, figure.unit))
+    });
+    let figures: Vec<_> = figures.collect();
+    let whose = match &measured.setting {
+        Some(setting) => format!("{}, {setting}", measured.side.words()),
+        None => measured.side.words().to_owned(),
+    };
+    let valid = match measured.valid {
+        true => String::new(),
+        false => format!(" NOT VALID: {}", measured.why),
+    };
+    eprintln!(
+        "  {:<18} {whose:<36} {} [{:.0} s]{valid}",
+        row.name,
+        figures.join(", "),
+        took.as_secs_f64(),
+    );
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Row>, Failed> {
@@ -236,68 +340,109 @@ struct Comparison<'a> {
     arguments: &'a Arguments,
     /// None where it is not needed.
     kafka: Option<Kafka>,
-    setting: Setting,
+    /// Kafka's, in the order in which they are measured; one without a name is not Apache Kafka's.
+    settings: Vec<Option<Setting>>,
     room: Room,
 }
 
 impl Comparison<'_> {
-    /// One round: each broker in a fresh directory, one after the other, through all rows.
-    fn round(&self, rows: &[&'static Row], results: &mut Results) -> Result<(), Failed> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let round = now.map_or(0, |since| since.as_secs());
-        // Kafka first: its knee decides at which rates both are measured.
-        for first in [Side::KafkaDefault, Side::OursDurable] {
-            let only = &self.arguments.only;
-            let name = if first.is_kafka() { "kafka" } else { "ours" };
-            if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
+    /// The brokers of a round, in turns. Ours is between Kafka's settings, so that a drift of the
+    /// machine favours neither.
+    fn contenders(&self) -> Vec<Contender> {
+        let mut all: Vec<_> = self
+            .settings
+            .iter()
+            .copied()
+            .map(Contender::Kafka)
+            .collect();
+        all.insert(1.min(all.len()), Contender::Ours);
+        let only = &self.arguments.only;
+        all.retain(|one| only.is_empty() || only.iter().any(|name| name == one.name()));
+        all
+    }
+
+    /// Before the first round: latencies are measured at half of the rate that Kafka keeps, with the
+    /// better of its settings, so that all of them have to be known. They are found once: each round
+    /// then asks for the same rate.
+    fn find_knees(&self, rows: &[&'static Row], results: &mut Results) -> Result<(), Failed> {
+        let wanted = rows.iter().any(|row| row.needs_knee());
+        let knee = ROWS.iter().find(|row| row.name == "knee");
+        let (true, Some(knee)) = (wanted, knee) else {
+            return Ok(());
+        };
+        for contender in self.contenders() {
+            if contender.known(knee, results) {
                 continue;
             }
-            let mut broker = Broker::start(first, &self.room, &self.source(first)?)?;
-            for row in rows.iter().filter(|row| row.action == rows::Action::Start) {
-                let measured = measure::start(row, first, round, &broker);
-                results.measurements.push(measured);
-                results.write(&self.arguments.results)?;
-            }
-            if rows.iter().any(|row| row.action != rows::Action::Start) {
-                self.settle(&mut broker)?;
-            }
-            for row in rows.iter().filter(|row| row.action != rows::Action::Start) {
-                let sides = row.sides.iter().copied();
-                for side in sides.filter(|side| side.is_kafka() == first.is_kafka()) {
-                    // What the row before has written is still on its way to the disk, and whoever
-                    // wrote more would pay more for it.
-                    let _ = std::process::Command::new("sync").status();
-                    let begun = std::time::Instant::now();
-                    let measured = match self.measure(row, side, round, &mut broker, results) {
-                        Ok(measured) => measured,
-                        // One row less: the others, and the rounds to come, are worth having.
-                        Err(failed) => {
-                            let whose = side.words();
-                            eprintln!("  {:<18} {whose:<24} NOT MEASURED: {failed}", row.name);
-                            if broker.death().is_some() {
-                                broker = Broker::start(first, &self.room, &self.source(first)?)?;
-                            }
-                            continue;
+            eprintln!("which rate does Kafka keep?");
+            self.turn(contender, &[knee], seconds_since_1970(), results)?;
+        }
+        Ok(())
+    }
+
+    /// One round: each broker in a fresh directory, one after the other, through all rows.
+    fn round(&self, rows: &[&'static Row], results: &mut Results) -> Result<(), Failed> {
+        let round = seconds_since_1970();
+        // Named, it is measured again in each round.
+        let again = !self.arguments.rows.is_empty();
+        for contender in self.contenders() {
+            let first = self.settings.first().copied().flatten();
+            let wanted = |row: &&&'static Row| {
+                let has_part = row.sides.iter().any(|side| contender.has(*side));
+                let alike = !row.setting_matters && !contender.is(first);
+                let found = row.name == "knee" && !again && contender.known(row, results);
+                has_part && !alike && !found
+            };
+            let rows: Vec<_> = rows.iter().filter(wanted).copied().collect();
+            self.turn(contender, &rows, round, results)?;
+        }
+        Ok(())
+    }
+
+    /// One broker's turn: its start, and the rows.
+    fn turn(
+        &self,
+        contender: Contender,
+        rows: &[&'static Row],
+        round: u64,
+        results: &mut Results,
+    ) -> Result<(), Failed> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let source = self.source(contender)?;
+        let mut broker = Broker::start(contender.side(), &self.room, &source)?;
+        let setting = contender.setting();
+        let is_start = |row: &&&'static Row| row.action == rows::Action::Start;
+        for row in rows.iter().filter(is_start) {
+            let mut measured = measure::start(row, contender.side(), round, &broker);
+            measured.setting = setting.clone();
+            told(row, &measured, Duration::ZERO);
+            results.add(measured, &self.arguments.results)?;
+        }
+        if rows.iter().any(|row| row.action != rows::Action::Start) {
+            self.settle(&mut broker)?;
+        }
+        for row in rows.iter().filter(|row| !is_start(row)) {
+            for side in row.sides.iter().filter(|side| contender.has(**side)) {
+                // What the row before has written is still on its way to the disk, and whoever wrote
+                // more would pay more for it.
+                let _ = Command::new("sync").status();
+                let begun = Instant::now();
+                match self.measure(row, *side, round, &mut broker, results) {
+                    Ok(mut measured) => {
+                        measured.setting = setting.clone();
+                        told(row, &measured, begun.elapsed());
+                        results.add(measured, &self.arguments.results)?;
+                    }
+                    // One row less: the others, and the rounds to come, are worth having.
+                    Err(failed) => {
+                        let whose = side.words();
+                        eprintln!("  {:<18} {whose:<24} NOT MEASURED: {failed}", row.name);
+                        if broker.death().is_some() {
+                            broker = Broker::start(contender.side(), &self.room, &source)?;
                         }
-                    };
-                    let figures = row.figures.iter().filter_map(|figure| {
-                        let value = results::number(*measured.figures.get(figure.name)?);
-                        Some(format!("{} {value} {}", figure.name, figure.unit))
-                    });
-                    let figures: Vec<_> = figures.collect();
-                    eprintln!(
-                        "  {:<18} {:<24} {} [{:.0} s]{}",
-                        row.name,
-                        side.words(),
-                        figures.join(", "),
-                        begun.elapsed().as_secs_f64(),
-                        match measured.valid {
-                            true => String::new(),
-                            false => format!(" NOT VALID: {}", measured.why),
-                        }
-                    );
-                    results.measurements.push(measured);
-                    results.write(&self.arguments.results)?;
+                    }
                 }
             }
         }
@@ -309,17 +454,18 @@ impl Comparison<'_> {
         self.kafka.as_ref().ok_or_else(none)
     }
 
-    /// Where the broker of a side comes from.
-    fn source(&self, side: Side) -> Result<Source<'_>, Failed> {
-        let given = match side.is_kafka() {
-            true => &self.arguments.theirs,
-            false => &self.arguments.ours,
+    /// Where a broker comes from.
+    fn source(&self, contender: Contender) -> Result<Source<'_>, Failed> {
+        let given = match contender {
+            Contender::Kafka(_) => &self.arguments.theirs,
+            Contender::Ours => &self.arguments.ours,
         };
-        Ok(match given {
-            Some(text) if text.contains("{port}") => Source::Command(text),
-            Some(address) => Source::Address(address),
-            None if side.is_kafka() => Source::Kafka(self.kafka()?, self.setting),
-            None => Source::Corelane,
+        Ok(match (given, contender) {
+            (Some(text), _) if text.contains("{port}") => Source::Command(text),
+            (Some(address), _) => Source::Address(address),
+            (None, Contender::Kafka(Some(setting))) => Source::Kafka(self.kafka()?, setting),
+            (None, Contender::Kafka(None)) => Source::Kafka(self.kafka()?, SETTINGS[0]),
+            (None, Contender::Ours) => Source::Corelane,
         })
     }
 
@@ -348,7 +494,7 @@ impl Comparison<'_> {
             false => "not enforced: no control group can be made here".to_owned(),
         };
         let fact = |name: &str, value: String| (name.to_owned(), value);
-        vec![
+        let mut facts = vec![
             fact(
                 "kernel",
                 read("/proc/sys/kernel/osrelease").trim().to_owned(),
@@ -371,12 +517,18 @@ impl Comparison<'_> {
                 "corelane",
                 format!("{}, as it is", env!("CARGO_PKG_VERSION")),
             ),
-            fact(
-                "Kafka",
-                format!("{} ({})", kafka::VERSION, self.setting.name),
-            ),
-            fact("Kafka's JVM", self.setting.words()),
             fact("Java", java.lines().next().unwrap_or_default().to_owned()),
-        ]
+        ];
+        for setting in self.settings.iter().flatten() {
+            let name = format!("Kafka {} {}", kafka::VERSION, setting.name);
+            facts.push((name, setting.words()));
+        }
+        if let Some(theirs) = &self.arguments.theirs {
+            facts.push(fact("in Kafka's place", theirs.clone()));
+        }
+        if let Some(ours) = &self.arguments.ours {
+            facts.push(fact("in corelane's place", ours.clone()));
+        }
+        facts
     }
 }
