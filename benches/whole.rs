@@ -9,14 +9,10 @@
 //! (default 3) how often each is taken; medians are printed. `CORELANE_BENCH_BROKERS`, paths with a
 //! comma between, has `large`, `small` and `partitions` measure these programs in turn.
 
-#[path = "whole/bare.rs"]
-mod bare;
 #[path = "whole/catch_up.rs"]
 mod catch_up;
 #[path = "whole/fetch.rs"]
 mod fetch;
-#[path = "whole/reader.rs"]
-mod reader;
 #[path = "whole/routing.rs"]
 mod routing;
 
@@ -27,8 +23,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corelane::base::{Offset, PartitionIndex};
-use corelane::protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use corelane::base::PartitionIndex;
+use corelane::bench::fetches::{FETCH, RECORDS_PER_BATCH, batch, fetch_frame};
 use corelane::protocol::header::parse_response_header;
 use corelane::protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use corelane::protocol::messages::{CreateTopicsRequest, StrBytes, TopicName, encode_request};
@@ -38,9 +34,7 @@ use corelane::record::{BatchBuilder, Codec};
 use hdrhistogram::Histogram;
 
 const PRODUCE: i16 = 9;
-const FETCH: i16 = 12;
 const RECORD_BYTES: usize = 1024;
-const RECORDS_PER_BATCH: usize = 63;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -195,15 +189,6 @@ impl Client {
     }
 }
 
-fn batch() -> Bytes {
-    let mut batch = BatchBuilder::new(Codec::None);
-    let value = vec![b'x'; RECORD_BYTES];
-    for _ in 0..RECORDS_PER_BATCH {
-        batch.append(1_700_000_000_000, None, Some(&value), &[]);
-    }
-    Bytes::from(batch.finish())
-}
-
 fn small_batch() -> Bytes {
     let mut batch = BatchBuilder::new(Codec::None);
     batch.append(
@@ -309,40 +294,16 @@ fn produce(
     }
 }
 
-/// What `fio` reaches with sequential O_DIRECT writes on the same file system, MB/s.
-fn fio(block: &str, depth: u32, durable: bool) -> Option<f64> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("whole-fio");
-    let _ = std::fs::create_dir_all(&directory);
-    let seconds = setting("CORELANE_BENCH_SECONDS", 4);
-    let mut command = Command::new("taskset");
-    command.args([
-        "-c",
-        "0",
-        "fio",
-        "--name=w",
-        "--ioengine=io_uring",
-        "--direct=1",
-    ]);
-    command.args([
-        "--rw=write",
-        "--size=4g",
-        "--time_based",
-        "--fallocate=posix",
-    ]);
-    command.args(["--output-format=json", "--overwrite=0"]);
-    command
-        .arg(format!("--bs={block}"))
-        .arg(format!("--iodepth={depth}"));
-    command
-        .arg(format!("--runtime={seconds}"))
-        .arg(format!("--directory={}", directory.display()));
-    if durable {
-        command.arg("--sync=dsync");
+/// What `fio` reaches with sequential durable O_DIRECT writes on the same file system, MB/s.
+fn fio(block_bytes: u64, depth: u64) -> Option<f64> {
+    if !corelane::bench::fio::is_there() {
+        return None;
     }
-    let output = command.stderr(Stdio::null()).output().ok()?;
-    let _ = std::fs::remove_dir_all(&directory);
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    Some(json["jobs"][0]["write"]["bw_bytes"].as_f64()? / 1e6)
+    let seconds = setting("CORELANE_BENCH_SECONDS", 4);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let written =
+        corelane::bench::fio::durable_writes(directory, (block_bytes, depth), seconds, "0");
+    Some(written.expect("fio's result"))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -377,9 +338,9 @@ fn produce_against_fio() {
         let produced = produce(&broker, "p", 1, &records, 8, 5);
         all[0].push(produced.megabytes_a_second);
         last = Some(produced);
-        let fios = [("64k", 1), ("64k", 16), ("1m", 1)];
-        for (place, (block, depth)) in fios.into_iter().enumerate() {
-            all[place + 1].extend(fio(block, depth, true));
+        let fios = [(64 << 10, 1), (64 << 10, 16), (1 << 20, 1)];
+        for (place, (block_bytes, depth)) in fios.into_iter().enumerate() {
+            all[place + 1].extend(fio(block_bytes, depth));
         }
     }
     for (name, values) in names.iter().zip(&all) {
@@ -515,30 +476,8 @@ fn print_latency(name: &str, latency: &Histogram<u64>) {
     );
 }
 
-fn fetch_frame(topic: &str, offset: i64, bytes: i32) -> Bytes {
-    let partition = FetchPartition::new(PartitionIndex(0), Offset(offset), bytes);
-    let topic = TopicRef::Name(StrBytes::from_string(topic.to_owned()));
-    FetchRequest {
-        max_wait_ms: 500,
-        min_bytes: 1,
-        max_bytes: bytes,
-        topics: vec![FetchTopic {
-            topic,
-            partitions: vec![partition],
-        }],
-        ..FetchRequest::default()
-    }
-    .frame(FETCH, 1, &StrBytes::from_static_str("bench"))
-}
-
 fn pin(cpus: &[usize]) {
-    // SAFETY: a cpu_set_t of zeros is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the CPUs are below CPU_SETSIZE, `set` is valid.
-    unsafe {
-        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
+    corelane::rt::bare::pin(cpus).expect("CPUs of this machine");
 }
 
 /// A batch of 1 KiB records with keys out of so many.

@@ -7,10 +7,10 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use corelane::rt::bare::{Script, read_all};
 use hdrhistogram::Histogram;
 
 use super::fetch::{STRETCH, drop_page_cache, fill};
-use super::reader::{Script, read_all};
 use super::routing::show;
 use super::{Broker, RECORDS_PER_BATCH, batch, fetch_frame, median, pin, print_latency, produce};
 use super::{setting, small_batch};
@@ -65,9 +65,9 @@ impl Script for CatchUp {
         Some(fetch_frame("f", offset, bytes).to_vec())
     }
 
-    fn records(&self, head: &[u8], size: usize) -> u64 {
+    fn records(&self, head: &[u8], size: usize) -> std::io::Result<u64> {
         assert_eq!(&head[27..29], [0, 0], "an error in the reply");
-        size as u64
+        Ok(size as u64)
     }
 }
 
@@ -132,7 +132,8 @@ pub fn catch_up() {
             },
             broker.address,
         );
-        let readers = std::thread::spawn(move || read_all(address, READERS, 1, &script));
+        let readers =
+            std::thread::spawn(move || read_all(address, READERS, 1, &script).expect("replies"));
         let with = measure(&broker);
         stop.store(true, Ordering::Relaxed);
         speeds.push(readers.join().expect("the readers").megabytes_a_second());

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
+use corelane::bench::fetches::Fetches;
 use corelane::protocol::ApiKey;
 use corelane::protocol::fetch::FetchResponse;
 use corelane::protocol::header::parse_response_header;
+use corelane::rt::bare::{self, Bare, Passed, Ranges, read_all};
 
-use super::bare::{Bare, Ranges};
-use super::reader::{Passed, Script, read_all};
-use super::{Broker, Client, FETCH, RECORDS_PER_BATCH, batch, fetch_frame, median, pin};
+use super::{Broker, Client, FETCH, batch, fetch_frame, median, pin};
 use super::{produce_frame, setting, spread};
 
 const CONNECTIONS: usize = 4;
@@ -21,34 +21,6 @@ const IN_FLIGHT: u64 = 2;
 const BATCHES_A_REPLY: [u64; 3] = [1, 4, 16];
 /// Batches that each connection reads, a multiple of all replies' sizes: 750 MiB altogether.
 pub const STRETCH: u64 = 3_008;
-
-/// Each connection fetches its own stretch of partition 0.
-struct Fetches {
-    batch_bytes: u64,
-    batches: u64,
-    passes: u64,
-}
-
-impl Script for Fetches {
-    fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>> {
-        let in_a_pass = STRETCH / self.batches;
-        if n >= in_a_pass * self.passes {
-            return None;
-        }
-        let batch = connection as u64 * STRETCH + n % in_a_pass * self.batches;
-        let offset = batch * RECORDS_PER_BATCH as u64;
-        let bytes = (self.batches * self.batch_bytes) as i32;
-        Some(fetch_frame("f", offset as i64, bytes).to_vec())
-    }
-
-    fn records(&self, head: &[u8], size: usize) -> u64 {
-        // Throttle time, error and session, one topic "f" with one partition: its error code.
-        assert_eq!(&head[27..29], [0, 0], "an error in the reply");
-        let records = self.batches * self.batch_bytes;
-        assert!((records..records + 200).contains(&(size as u64)), "{size}");
-        records
-    }
-}
 
 /// `perf record` on a process while it lives, if `CORELANE_BENCH_PERF` names a directory for it.
 pub struct Perf(Option<Child>);
@@ -107,7 +79,7 @@ impl Column {
 }
 
 pub fn drop_page_cache() {
-    if std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
+    if bare::drop_page_cache().is_err() {
         println!("  (not root: the page cache was not dropped)");
     }
 }
@@ -174,12 +146,14 @@ pub fn fetch_against_sendfile(only: Option<&str>) {
     let from = |broker: &Broker, batches: u64, passes: u64, name: &str| {
         let _perf = Perf::on(broker.child.id(), name);
         let script = Fetches {
+            topic: "f".to_owned(),
             batch_bytes,
             batches,
+            stretch: STRETCH,
             passes,
         };
         let cpu = broker.cpu_seconds();
-        let passed = read_all(broker.address, CONNECTIONS, IN_FLIGHT, &script);
+        let passed = read_all(broker.address, CONNECTIONS, IN_FLIGHT, &script).expect("replies");
         (passed, broker.cpu_seconds() - cpu)
     };
     let bare = |batches: u64, passes: u64| {
@@ -188,9 +162,9 @@ pub fn fetch_against_sendfile(only: Option<&str>) {
             chunk: batches * batch_bytes,
             passes,
         };
-        let bare = Bare::start(&stored, CONNECTIONS);
-        let passed = read_all(bare.address, CONNECTIONS, IN_FLIGHT, &script);
-        (passed, bare.end())
+        let bare = Bare::start(&stored, CONNECTIONS, &[0]).expect("a loop");
+        let passed = read_all(bare.address, CONNECTIONS, IN_FLIGHT, &script).expect("replies");
+        (passed, bare.end().expect("its end"))
     };
     println!(
         "fetch, {CONNECTIONS} connections x {IN_FLIGHT} in flight, {} MiB, one core; CPU in seconds a GB",

@@ -17,6 +17,8 @@
 pub mod chart;
 mod consumer;
 pub mod content;
+pub mod fetches;
+pub mod fio;
 mod idle;
 pub mod latency;
 pub mod outcome;

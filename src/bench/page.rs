@@ -12,7 +12,7 @@ background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{bord
 margin:1em 0;font-size:.9em}td,th{border-bottom:1px solid #ddd;padding:.25em .8em .25em 0;\
 text-align:left;vertical-align:top}td.number{text-align:right;font-variant-numeric:tabular-nums}\
 .good{color:#00704f}.bad{color:#b00020;font-weight:600}code{background:#f4f4f4;padding:.1em .3em}\
-svg{max-width:100%;height:auto}";
+svg{max-width:100%;height:auto}.bar{display:inline-block;height:.8em;background:#0072b2}";
 
 /// Axes of the charts.
 pub const PERCENTILES: Axis = Axis {
@@ -74,6 +74,12 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     }
     text.push_str("</table>\n");
     text
+}
+
+/// A bar as a cell of a table: `share` of the longest, 0 to 1.
+pub fn bar(share: f64) -> String {
+    let width = share.clamp(0.0, 1.0) * 20.0;
+    format!("<span class=\"bar\" style=\"width:{width:.2}em\"></span>")
 }
 
 /// The page of one run. An error is the chart's.

@@ -23,6 +23,7 @@
 //! What follows: wakers must be woken on their own shard; other threads reach a shard through
 //! [`mesh`] and [`doorbell`] only.
 
+pub mod bare;
 pub mod blocking;
 pub mod clock;
 pub mod counters;

@@ -74,14 +74,51 @@ impl Broker {
             return Ok(broker);
         }
         broker.group = memory_group(side, room.memory);
-        let wrapper = wrapper(room, broker.group.as_deref());
+        broker.launch(port, room, source)?;
+        Ok(broker)
+    }
+
+    /// Kills it and starts it again on what it had written; the first acknowledgement is that of its
+    /// first start still.
+    pub(super) fn restart(
+        &mut self,
+        side: Side,
+        room: &Room,
+        source: &Source,
+    ) -> Result<(), Failed> {
+        let Some(mut child) = self.child.take().filter(|_| !side.is_kafka()) else {
+            let why = "only a broker that was started here, and is not Kafka, can be started anew";
+            return Err(Failed::operation(why));
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        let first_ack = self.first_ack;
+        let port = free_port()?;
+        self.address = format!("127.0.0.1:{port}");
+        self.launch(port, room, source)?;
+        self.first_ack = first_ack;
+        Ok(())
+    }
+
+    /// The file with the log of partition 0 of a topic, as long as it has one segment.
+    pub(super) fn log_file(&self, topic: &str) -> PathBuf {
+        let file = format!("data/{topic}-0/00000000000000000000.log");
+        self.directory.join(file)
+    }
+
+    /// Starts the process in its directory and writes a first record.
+    fn launch(&mut self, port: u16, room: &Room, source: &Source) -> Result<(), Failed> {
+        let directory = &self.directory;
+        let told =
+            |error: std::io::Error| Failed::operation(format!("{}: {error}", directory.display()));
+        let wrapper = wrapper(room, self.group.as_deref());
         let mut command = match source {
             Source::Kafka(kafka, setting) => {
-                kafka.broker(&wrapper, &directory, (port, free_port()?), *setting)?
+                kafka.broker(&wrapper, directory, (port, free_port()?), *setting)?
             }
-            Source::Command(text) => own(&wrapper, text, &directory, port),
+            Source::Command(text) => own(&wrapper, text, directory, port),
             Source::Corelane | Source::Address(_) => {
-                corelane(&wrapper, &directory, port, &room.cpus)?
+                corelane(&wrapper, directory, port, &room.cpus)?
             }
         };
         let log = File::create(directory.join("log")).map_err(told)?;
@@ -92,9 +129,8 @@ impl Broker {
             .stderr(log)
             .spawn()
             .map_err(|error| Failed::operation(format!("{command:?}: {error}")))?;
-        broker.child = Some(child);
-        broker.write_first(began)?;
-        Ok(broker)
+        self.child = Some(child);
+        self.write_first(began)
     }
 
     /// The process; none if it was not started here.
@@ -116,6 +152,7 @@ impl Broker {
 
     /// Tries until a record of a new topic is acknowledged.
     fn write_first(&mut self, began: Instant) -> Result<(), Failed> {
+        let topic = format!("first-{:08x}", super::super::random());
         let settings = ProducerSettings {
             acks: Acks::All,
             codec: Codec::None,
@@ -141,9 +178,9 @@ impl Broker {
                 continue;
             }
             let patience = Duration::from_secs(20);
-            let written = super::super::target::create(&mut client(patience), "first", 1, &[])
+            let written = super::super::target::create(&mut client(patience), &topic, 1, &[])
                 .and_then(|()| {
-                    let mut producer = Producer::new(client(patience), "first", settings, 0)?;
+                    let mut producer = Producer::new(client(patience), &topic, settings, 0)?;
                     producer.append(None, 0, (None, Some(b"x")), &[])?;
                     producer.flush()?;
                     Ok(())

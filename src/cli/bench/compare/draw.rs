@@ -8,7 +8,7 @@ use super::results::{
 };
 use super::rows::{Action, ROWS, Row};
 use crate::bench::chart::{self, Axis, Scale, Series};
-use crate::bench::page::{MICROSECONDS, PERCENTILES, RATE, escaped, page as whole, table};
+use crate::bench::page::{MICROSECONDS, PERCENTILES, RATE, bar, escaped, page as whole, table};
 
 /// The page. An error is a chart's.
 pub(super) fn page(results: &Results) -> Result<String, String> {
@@ -111,6 +111,9 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
         Action::Ladder(_) => chart::lines("p99 by rate, last round", RATE, MICROSECONDS, &series)?,
         _ => chart::lines("Latency, last round", PERCENTILES, MICROSECONDS, &series)?,
     };
+    if matches!(row.action, Action::Tools) || row.sides.contains(&Side::Machine) {
+        text.push_str(&bars(results, row));
+    }
     text.push_str(&by_setting(results, row));
     text.push_str(&chart);
     text.push_str(&over_rounds(results, row)?);
@@ -161,6 +164,29 @@ fn by_setting(results: &Results, row: &Row) -> String {
         true => String::new(),
         false => table(&["Kafka's settings", "unit", "", "", "the better"], &rows),
     }
+}
+
+/// Every figure of a row as bars, for rows that have more to compare than one chart shows.
+fn bars(results: &Results, row: &Row) -> String {
+    let mut rows = Vec::new();
+    for figure in row.figures {
+        let sides = Side::ALL.map(|side| (side, results.best(row.name, side, figure)));
+        let longest = sides
+            .iter()
+            .filter_map(|(_, values)| Some(values.as_ref()?.median()));
+        let longest = longest.fold(0.0, f64::max);
+        let mut name = format!("{}, {}", figure.name, figure.unit);
+        for (side, values) in &sides {
+            let Some(values) = values else { continue };
+            rows.push(vec![
+                escaped(&std::mem::take(&mut name)),
+                whose(*side, values.setting.as_deref()),
+                bar(values.median() / longest),
+                values.words(),
+            ]);
+        }
+    }
+    table(&["", "", "", ""], &rows)
 }
 
 /// The first figure of a row, round by round: a drift of the machine is seen there.

@@ -201,10 +201,16 @@ pub(super) fn output(command: &mut Command) -> Result<String, Failed> {
         return Ok(text);
     }
     let all = format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    let last: Vec<&str> = all.lines().filter(|line| !line.is_empty()).collect();
-    let last = last[last.len().saturating_sub(5)..].join(" / ");
+    let last = last_lines(&all);
     Err(Failed::operation(format!(
         "{name}: {}: {last}",
         output.status
     )))
+}
+
+/// The last lines of what a command printed, in one.
+pub(super) fn last_lines(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(5)..].join(" / ")
 }

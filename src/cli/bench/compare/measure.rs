@@ -9,7 +9,7 @@ use super::broker::Broker;
 use super::kafka::output;
 use super::results::{Measurement, Results};
 use super::rows::{Action, ROWS, Row};
-use super::{Comparison, Side, tools};
+use super::{Comparison, Side, machine, tools};
 use crate::bench::{Outcome, process};
 
 /// The broker's start as a measurement.
@@ -77,10 +77,29 @@ impl Comparison<'_> {
         let flags = match row.action {
             Action::Start => return Ok(start(row, side, round, broker)),
             Action::Tools => {
-                let wrapper = ["taskset", "-c", &self.arguments.client_cpus].map(str::to_owned);
-                let address = &broker.address;
-                measured.figures = tools::run(self.kafka()?, &wrapper, address, &configs)?;
-                measured.command = "Kafka's own tools".to_owned();
+                let (cpus, address) = (&self.arguments.client_cpus, &broker.address);
+                let told = tools::run(self.kafka()?, cpus, address, side)?;
+                measured.figures = told.figures;
+                measured.curve = told.curve;
+                measured.command = told.command;
+                return Ok(measured);
+            }
+            Action::ColdFetch => {
+                let (theirs, mine) = (&self.arguments.broker_cpus, &self.arguments.client_cpus);
+                (measured.figures, measured.command) = match side {
+                    Side::Machine => machine::bare_loop(broker, theirs, mine)?,
+                    _ => {
+                        machine::fill(broker)?;
+                        broker.restart(side, &self.room, &self.source(super::Contender::Ours)?)?;
+                        machine::cold_fetches(broker, mine)?
+                    }
+                };
+                return Ok(measured);
+            }
+            Action::Bench(_) if side == Side::Machine => {
+                let (seconds, cpus) = (self.arguments.seconds, &self.arguments.broker_cpus);
+                let told = machine::durable_writes(&self.room.directory, seconds, cpus)?;
+                (measured.figures, measured.command) = told;
                 return Ok(measured);
             }
             Action::Bench(flags) | Action::Ladder(flags) => flags,

@@ -3,6 +3,7 @@
 mod broker;
 mod draw;
 mod kafka;
+mod machine;
 mod measure;
 mod results;
 mod rows;
@@ -45,6 +46,10 @@ loopback interface too, and both brokers' reads are measured as fast as that goe
 without it, for all of them alike:
   unshare -n sh -c 'ip link set lo up; echo reno >/proc/sys/net/ipv4/tcp_congestion_control;
                     exec corelane bench compare --kafka-home DIR --rows consume'
+
+Two rows hold ours against the machine itself: durable writes in large batches against fio on the same
+directory (where fio is not installed, against our own trial of the disk, and the page says so), and
+fetches of what is on the disk only against a bare loop of sendfile over the same file.
 
 Kafka runs as its scripts start it, with each of two settings of heap and threads, as delivered and fit
 for few CPUs, in each round. For each figure the better one counts, better for Kafka; the table names it,

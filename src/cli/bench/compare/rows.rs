@@ -66,6 +66,8 @@ pub(super) enum Action {
     Start,
     /// Kafka's own tools.
     Tools,
+    /// Fetches of what is on the disk only, by ours and by a bare loop. Ours is started anew for it.
+    ColdFetch,
 }
 
 const ALL: &[Side] = &[
@@ -77,6 +79,7 @@ const ALL: &[Side] = &[
 const THEIRS: &[Side] = &[Side::KafkaDurable, Side::KafkaDefault];
 const DURABLE: &[Side] = &[Side::OursDurable, Side::KafkaDurable];
 const RELAXED: &[Side] = &[Side::OursRelaxed, Side::KafkaDefault];
+const MACHINE: &[Side] = &[Side::OursDurable, Side::Machine];
 const HEADLINE: &[Side] = &[Side::OursDurable, Side::KafkaDefault];
 
 const fn figure(name: &'static str, unit: &'static str, better: Better, goals: Goals) -> Figure {
@@ -321,17 +324,61 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "machine-produce",
+        what: "durable produce in large batches (64 KiB, 8 connections x 5 in flight) against the disk",
+        sides: MACHINE,
+        setting_matters: true,
+        action: Action::Bench(&[
+            "produce",
+            "--producers",
+            "8",
+            "--batch-bytes",
+            "65536",
+            "--seconds",
+            "{seconds}",
+        ]),
+        figures: &[figure(
+            "MB/s",
+            "MB/s",
+            Better::More,
+            [None, None, None, Some(0.85)],
+        )],
+    },
+    Row {
         name: "tools",
-        what: "Kafka's own ProducerPerformance, ConsumerPerformance, EndToEndLatency",
+        what: "second opinion: Kafka's own ProducerPerformance, ConsumerPerformance, EndToEndLatency, \
+               short runs of one client that is not warm yet; percentiles are theirs, in whole ms",
         sides: ALL,
         setting_matters: true,
         action: Action::Tools,
         figures: &[
             figure("producer MB/s", "MB/s", Better::More, NONE),
+            figure("producer records/s", "records/s", Better::More, NONE),
+            figure("producer average", "us", Better::Less, NONE),
             figure("producer p99", "us", Better::Less, NONE),
+            figure("producer p99.9", "us", Better::Less, NONE),
             figure("consumer MB/s", "MB/s", Better::More, NONE),
-            figure("end to end mean", "us", Better::Less, NONE),
+            figure("consumer records/s", "records/s", Better::More, NONE),
+            figure("end to end average", "us", Better::Less, NONE),
             figure("end to end p99", "us", Better::Less, NONE),
+            figure("end to end p99.9", "us", Better::Less, NONE),
+        ],
+    },
+    // Last: it starts ours anew.
+    Row {
+        name: "machine-fetch",
+        what: "fetches of 750 MiB that are on the disk only, three times, against a bare sendfile loop",
+        sides: MACHINE,
+        setting_matters: true,
+        action: Action::ColdFetch,
+        figures: &[
+            figure(
+                "read MB/s",
+                "MB/s",
+                Better::More,
+                [None, None, None, Some(0.8)],
+            ),
+            figure("CPU s/GB", "s/GB", Better::Less, NONE),
         ],
     },
 ];

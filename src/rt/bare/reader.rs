@@ -4,7 +4,7 @@
 //! of a reply's head. It waits awake: else what serves it would be measured by how often it has to send
 //! an interrupt to a CPU that sleeps.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -20,8 +20,9 @@ const HEAD_BYTES: usize = 96;
 pub trait Script {
     /// The frame of request `n` of connection `connection`; none when it has asked for everything.
     fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>>;
-    /// Bytes of records in a reply of `size` bytes that begins with `head`. Panics if it is an error.
-    fn records(&self, head: &[u8], size: usize) -> u64;
+    /// Bytes of records in a reply of `size` bytes that begins with `head`. Error: it is not what was
+    /// asked for.
+    fn records(&self, head: &[u8], size: usize) -> io::Result<u64>;
 }
 
 struct Lane {
@@ -36,27 +37,32 @@ struct Lane {
 
 /// What was received, and in how long.
 pub struct Passed {
+    /// Bytes of records.
     pub bytes: u64,
+    /// From the first request to the last reply.
     pub took: Duration,
 }
 
 impl Passed {
+    /// In millions of bytes.
     pub fn megabytes_a_second(&self) -> f64 {
         self.bytes as f64 / self.took.as_secs_f64() / 1e6
     }
 }
 
-/// Asks for everything that the script has, `in_flight` requests at a time on each connection.
+/// Asks for everything that the script has, `in_flight` requests at a time on each connection. Errors:
+/// of a connection, of the script, or that no reply came for ten seconds.
 pub fn read_all(
     address: SocketAddr,
     connections: usize,
     in_flight: u64,
     script: &dyn Script,
-) -> Passed {
-    let mut lanes: Vec<Lane> = (0..connections).map(|_| Lane::connect(address)).collect();
+) -> io::Result<Passed> {
+    let lanes = (0..connections).map(|_| Lane::connect(address));
+    let mut lanes = lanes.collect::<io::Result<Vec<Lane>>>()?;
     let begin = Instant::now();
     for (index, lane) in lanes.iter_mut().enumerate() {
-        while lane.asked < in_flight && lane.ask(index, script) {}
+        while lane.asked < in_flight && lane.ask(index, script)? {}
     }
     let mut buffer = vec![0; READ_BYTES];
     let (mut bytes, mut came) = (0, Instant::now());
@@ -83,53 +89,55 @@ pub fn read_all(
         if ready > 0 {
             came = Instant::now();
         }
-        assert!(came.elapsed() < PATIENCE, "no reply for {PATIENCE:?}");
+        if came.elapsed() > PATIENCE {
+            return Err(ErrorKind::TimedOut.into());
+        }
         for (index, lane) in lanes.iter_mut().enumerate() {
             if polled[index].revents == 0 {
                 continue;
             }
             let count = match lane.stream.read(&mut buffer) {
-                Ok(0) => panic!("the connection ended"),
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(error) => panic!("{error}"),
+                Err(error) => return Err(error),
             };
-            bytes += lane.take(index, &buffer[..count], script);
+            bytes += lane.take(index, &buffer[..count], script)?;
         }
     }
-    Passed {
+    Ok(Passed {
         bytes,
         took: begin.elapsed(),
-    }
+    })
 }
 
 impl Lane {
-    fn connect(address: SocketAddr) -> Lane {
-        let stream = TcpStream::connect(address).expect("a server");
-        stream.set_nodelay(true).expect("an option");
-        stream.set_nonblocking(true).expect("an option");
-        Lane {
+    fn connect(address: SocketAddr) -> io::Result<Lane> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Lane {
             stream,
             asked: 0,
             answered: 0,
             head: Vec::new(),
             frame: 0,
             received: 0,
-        }
+        })
     }
 
     /// Sends the next request; false if there is none. Requests are small: they always fit.
-    fn ask(&mut self, index: usize, script: &dyn Script) -> bool {
+    fn ask(&mut self, index: usize, script: &dyn Script) -> io::Result<bool> {
         let Some(request) = script.request(index, self.asked) else {
-            return false;
+            return Ok(false);
         };
-        self.stream.write_all(&request).expect("room for a request");
+        self.stream.write_all(&request)?;
         self.asked += 1;
-        true
+        Ok(true)
     }
 
     /// Goes over what was received; returns the bytes of records in the replies that it ended.
-    fn take(&mut self, index: usize, mut chunk: &[u8], script: &dyn Script) -> u64 {
+    fn take(&mut self, index: usize, mut chunk: &[u8], script: &dyn Script) -> io::Result<u64> {
         let mut records = 0;
         while !chunk.is_empty() {
             let wanted = HEAD_BYTES.saturating_sub(self.head.len());
@@ -143,16 +151,17 @@ impl Lane {
             self.received += count;
             chunk = &chunk[count..];
             if self.frame == 0 && self.received == 4 {
-                let size = i32::from_be_bytes(self.head[..4].try_into().expect("four bytes"));
-                self.frame = 4 + size as usize;
+                let size = [self.head[0], self.head[1], self.head[2], self.head[3]];
+                let size = usize::try_from(i32::from_be_bytes(size));
+                self.frame = 4 + size.map_err(|_| ErrorKind::InvalidData)?;
             } else if self.received == self.frame && self.frame > 0 {
-                records += script.records(&self.head, self.frame);
+                records += script.records(&self.head, self.frame)?;
                 self.head.clear();
                 (self.frame, self.received) = (0, 0);
                 self.answered += 1;
-                self.ask(index, script);
+                self.ask(index, script)?;
             }
         }
-        records
+        Ok(records)
     }
 }

@@ -1,13 +1,13 @@
-//! What fetches are held against: one thread, one file, `poll(2)` and `sendfile(2)`, nothing else. It
+//! The bare loop: one thread, one file, `poll(2)` and `sendfile(2)`, nothing else. It
 //! takes requests for a range of the file and answers each with a length and the range, on as many
 //! connections as come, as a broker would if it had nothing to look up.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use super::reader::Script;
@@ -19,27 +19,30 @@ const REQUEST_BYTES: usize = 96;
 /// What stands before the range: its length, and zeros up to the size of a fetch reply's head.
 const HEAD_BYTES: usize = 64;
 
-/// A running loop; ends when its last connection does. Gives the CPU seconds it took.
+/// A running loop; ends when its last connection does.
 pub struct Bare {
+    /// Where it listens.
     pub address: SocketAddr,
-    thread: JoinHandle<f64>,
+    thread: JoinHandle<io::Result<f64>>,
 }
 
 impl Bare {
-    /// Serves `path` to `connections` connections.
-    pub fn start(path: &Path, connections: usize) -> Bare {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let path = path.to_owned();
+    /// Serves `path` to `connections` connections, on `cpus`. Errors: of the file, the socket, the CPUs.
+    pub fn start(path: &Path, connections: usize, cpus: &[usize]) -> io::Result<Bare> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let (file, cpus) = (File::open(path)?, cpus.to_vec());
         let thread = std::thread::spawn(move || {
-            super::pin(&[0]);
-            serve(&listener, &path, connections)
+            super::pin(&cpus)?;
+            serve(&listener, &file, connections)
         });
-        Bare { address, thread }
+        Ok(Bare { address, thread })
     }
 
-    pub fn end(self) -> f64 {
-        self.thread.join().expect("the loop")
+    /// Waits for its end; the CPU seconds that it took.
+    pub fn end(self) -> io::Result<f64> {
+        let ended = self.thread.join();
+        ended.map_err(|_| io::Error::other("the bare loop failed"))?
     }
 }
 
@@ -51,21 +54,19 @@ struct Lane {
     open: bool,
 }
 
-fn serve(listener: &TcpListener, path: &PathBuf, connections: usize) -> f64 {
-    let file = File::open(path).expect("a segment");
-    let mut lanes: Vec<Lane> = (0..connections)
-        .map(|_| {
-            let (stream, _) = listener.accept().expect("a reader");
-            stream.set_nodelay(true).expect("an option");
-            stream.set_nonblocking(true).expect("an option");
-            Lane {
-                stream,
-                request: Vec::new(),
-                ranges: VecDeque::new(),
-                open: true,
-            }
-        })
-        .collect();
+fn serve(listener: &TcpListener, file: &File, connections: usize) -> io::Result<f64> {
+    let mut lanes = Vec::new();
+    for _ in 0..connections {
+        let (stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        lanes.push(Lane {
+            stream,
+            request: Vec::new(),
+            ranges: VecDeque::new(),
+            open: true,
+        });
+    }
     while lanes.iter().any(|lane| lane.open) {
         let mut polled: Vec<libc::pollfd> = lanes
             .iter()
@@ -91,11 +92,11 @@ fn serve(listener: &TcpListener, path: &PathBuf, connections: usize) -> f64 {
                 lane.receive();
             }
             if polled.revents & (libc::POLLOUT | libc::POLLIN) != 0 {
-                lane.send(&file);
+                lane.send(file)?;
             }
         }
     }
-    thread_cpu_seconds()
+    Ok(thread_cpu_seconds())
 }
 
 impl Lane {
@@ -117,10 +118,10 @@ impl Lane {
         }
     }
 
-    /// Sends one slice, or less.
-    fn send(&mut self, file: &File) {
+    /// Sends one slice, or less. Error: the file has no such range.
+    fn send(&mut self, file: &File) -> io::Result<()> {
         let Some((head, at, left)) = self.ranges.front_mut() else {
-            return;
+            return Ok(());
         };
         let socket = self.stream.as_raw_fd();
         if *head > 0 {
@@ -133,16 +134,20 @@ impl Lane {
                 unsafe { libc::send(socket, rest.as_ptr().cast(), rest.len(), libc::MSG_MORE) };
             *head -= sent.max(0) as usize;
             if *head > 0 {
-                return;
+                return Ok(());
             }
         }
         let count = (*left).min(SLICE_BYTES);
         // SAFETY: both descriptors are open, `at` is a valid place.
         let sent = unsafe { libc::sendfile(socket, file.as_raw_fd(), at, count) };
+        if sent == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         *left -= sent.max(0) as usize;
         if *left == 0 {
             self.ranges.pop_front();
         }
+        Ok(())
     }
 }
 
@@ -152,14 +157,17 @@ fn thread_cpu_seconds() -> f64 {
         tv_nsec: 0,
     };
     // SAFETY: `time` is a valid place for the result.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Each connection reads its own stretch of the file, `chunk` bytes at a time, `passes` times over.
 pub struct Ranges {
+    /// Bytes of a connection's stretch, a multiple of `chunk`.
     pub stretch: u64,
+    /// Bytes of a range.
     pub chunk: u64,
+    /// How often a stretch is read.
     pub passes: u64,
 }
 
@@ -176,8 +184,10 @@ impl Script for Ranges {
         Some(request)
     }
 
-    fn records(&self, _: &[u8], size: usize) -> u64 {
-        assert_eq!(size, HEAD_BYTES + self.chunk as usize);
-        self.chunk
+    fn records(&self, _: &[u8], size: usize) -> io::Result<u64> {
+        match size == HEAD_BYTES + self.chunk as usize {
+            true => Ok(self.chunk),
+            false => Err(io::Error::other(format!("an answer of {size} bytes"))),
+        }
     }
 }

@@ -1,0 +1,72 @@
+//! What a broker's reads are held against: a loop of `poll(2)` and `sendfile(2)` over one file with
+//! nothing to look up, and the reader that the broker and the loop are both measured by. For
+//! benchmarks; no shard comes by here.
+
+mod reader;
+mod serve;
+
+use std::io;
+
+pub use reader::{Passed, Script, read_all};
+pub use serve::{Bare, Ranges};
+
+/// Lets this thread, and those that it starts from now on, run on these CPUs only.
+pub fn pin(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= libc::CPU_SETSIZE as usize) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: a cpu_set_t of zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus {
+        // SAFETY: the CPU is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    // SAFETY: `set` is valid, and as long as told.
+    let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts everything out of the page cache that can be read again; needs root.
+pub fn drop_page_cache() -> io::Result<()> {
+    std::fs::write("/proc/sys/vm/drop_caches", "3")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_is_served_its_whole_stretch_as_often_as_it_asks() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![7; 1 << 20]).expect("a file");
+        let script = Ranges {
+            stretch: 512 << 10,
+            chunk: 128 << 10,
+            passes: 3,
+        };
+        let bare = Bare::start(&path, 2, &crate::rt::limits::cpus()).expect("a loop");
+        let passed = read_all(bare.address, 2, 2, &script).expect("everything");
+        assert_eq!(passed.bytes, 3 << 20);
+        assert!(passed.megabytes_a_second() > 0.0);
+        assert!(bare.end().expect("an end") >= 0.0);
+    }
+
+    #[test]
+    fn a_range_behind_the_file_s_end_is_an_error_and_no_endless_wait() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![7; 1000]).expect("a file");
+        let script = Ranges {
+            stretch: 2000,
+            chunk: 2000,
+            passes: 1,
+        };
+        let bare = Bare::start(&path, 1, &crate::rt::limits::cpus()).expect("a loop");
+        assert!(read_all(bare.address, 1, 1, &script).is_err());
+        assert!(bare.end().is_err());
+    }
+}
