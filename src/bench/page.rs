@@ -7,7 +7,7 @@ use super::chart::{Axis, Scale, Series, lines};
 use super::latency::{QUANTILES, shown};
 
 const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1400px;margin:2em auto;padding:0 1em;color:#222;\
 background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;\
 margin:1em 0;font-size:.9em}td,th{border-bottom:1px solid #ddd;padding:.25em .8em .25em 0;\
 text-align:left;vertical-align:top}td.number{text-align:right;font-variant-numeric:tabular-nums}\

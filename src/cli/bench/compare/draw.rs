@@ -80,15 +80,21 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
             .iter()
             .filter(|one| one.row == row.name)
     };
-    let Some(any) = of_row().next_back() else {
+    if of_row().next().is_none() {
         return Ok(String::new());
-    };
-    let mut text = format!(
-        "<h2>{}</h2><p>{}<br><code>{}</code></p>",
-        row.name,
-        escaped(row.what),
-        escaped(&any.command)
-    );
+    }
+    let mut text = format!("<h2>{}</h2><p>{}", row.name, escaped(row.what));
+    // Of each side one, the last; most differ in a flag of the topic alone.
+    let mut commands: Vec<&str> = Vec::new();
+    for side in Side::ALL {
+        let command = of_row().rfind(|one| one.side == side);
+        let command = command.map(|one| one.command.as_str());
+        commands.extend(command.filter(|command| !commands.contains(command)));
+    }
+    for command in commands {
+        let _ = write!(text, "<br><code>{}</code>", escaped(command));
+    }
+    text.push_str("</p>");
     let mut series = Vec::new();
     for side in Side::ALL {
         for setting in settings(results, row, side) {
@@ -96,10 +102,13 @@ fn of_row(results: &Results, row: &Row) -> Result<String, String> {
             let Some(one) = of_row().rfind(of) else {
                 continue;
             };
-            let points = match row.action {
+            let points: Vec<_> = match row.action {
                 Action::Ladder(_) => one.ladder.iter().map(|step| (step.0, step.2)).collect(),
                 _ => one.curve.clone(),
             };
+            if points.is_empty() {
+                continue;
+            }
             series.push(Series {
                 name: whose(side, setting.as_deref()),
                 points,
