@@ -40,6 +40,15 @@ fn seed_1693_a_log_that_is_opened_again_begins_where_its_checkpoint_says() {
     assert!(report.is_ok(), "{report:?}");
 }
 
+/// Otherwise the promise is not put to the test at all.
+#[test]
+fn operations_on_names_fail_too() {
+    let runs = (0..150).filter_map(|seed| run(seed, &Options::default()).ok());
+    let failed: u32 = runs.map(|report| report.name_errors).sum();
+    println!("{failed} failed");
+    assert!(failed > 0);
+}
+
 /// The core's timers went round for ever: `flush.ms` was over while the segment was being sealed.
 #[test]
 fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {

@@ -24,6 +24,8 @@ const SPACE: u64 = 1 << 40;
 pub(super) struct Trouble {
     /// One operation in so many fails; 0 for none.
     pub(super) error_one_in: u64,
+    /// Also what changes names, lengths and whole small files fails, not only writes, reads, syncs.
+    pub(super) names_fail: bool,
     /// Nothing new can be allocated.
     pub(super) full: bool,
     /// The bug that is planted.
@@ -41,6 +43,8 @@ pub(super) struct Disk {
     /// Directories with an operation that failed on purpose since the last start.
     pub(super) harmed: BTreeSet<String>,
     pub(super) errors: u32,
+    /// Of these, of operations that change names, lengths or whole small files.
+    pub(super) name_errors: u32,
 }
 
 impl Disk {
@@ -53,6 +57,7 @@ impl Disk {
             trouble: Trouble::default(),
             harmed: BTreeSet::new(),
             errors: 0,
+            name_errors: 0,
         }
     }
 
@@ -101,30 +106,65 @@ impl Disk {
                 file, at, data, id, ..
             } = op
             {
-                // A journal does not try again, nor does the replay of one.
-                if is_journal(file) || is_of_boot(*id) {
+                // A journal does not try again, nor does the replay of one, nor the metadata log.
+                if is_journal(file) || is_of_boot(*id) || is_of_metadata(file) {
                     self.harmed.insert(file.path.to_string());
                 }
-                self.write_partly(&file.clone(), *at, &data.clone(), false);
+                self.write_partly(file, *at, data, false);
             }
             return Some(fault(file, verb, FaultKind::NoSpace));
         }
         let odds = self.trouble.error_one_in;
-        let may = matches!(
-            op,
-            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. }
-        );
-        if odds == 0 || !may || !self.prng.one_in(odds) {
+        if odds == 0 || !self.may_fail(op) || !self.prng.one_in(odds) {
             return None;
         }
         self.errors += 1;
         let directory = file.path.split('/').next().unwrap_or("").to_owned();
         self.harmed.insert(directory);
         let fault = fault(file, verb, FaultKind::Io(EIO));
-        if let DiskOp::Write { file, at, data, .. } = op {
-            self.write_partly(&file.clone(), *at, &data.clone(), false);
+        match op {
+            DiskOp::Read { .. } | DiskOp::Sync { .. } => {}
+            DiskOp::Write { .. } => self.perform_partly(op.clone(), false),
+            _ => {
+                self.name_errors += 1;
+                self.perform_partly(op.clone(), false);
+            }
         }
         Some(fault)
+    }
+
+    fn may_fail(&self, op: &DiskOp) -> bool {
+        match op {
+            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } => true,
+            DiskOp::Allocate { .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::ReplaceFile { .. }
+            | DiskOp::MakeDirectory { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::RemoveDirectory { .. }
+            | DiskOp::SyncDirectory { .. } => self.trouble.names_fail,
+            DiskOp::ReadFile { .. } | DiskOp::List { .. } | DiskOp::Space { .. } => false,
+        }
+    }
+
+    /// An operation that failed, or that a crash cut short: it has happened, or not, or partly.
+    fn perform_partly(&mut self, op: DiskOp, power: bool) {
+        match op {
+            DiskOp::Write { file, at, data, .. } => self.write_partly(&file, at, &data, power),
+            DiskOp::RemoveDirectory { directory, .. } => {
+                let whole = self.prng.one_in(2);
+                self.files
+                    .remove_directory(&directory, whole, &mut self.prng);
+            }
+            DiskOp::ReplaceFile { file, contents, .. } => self.replace_partly(&file, &contents),
+            op => {
+                if self.prng.one_in(2) {
+                    // Whether it could be done is of no interest to anybody any more.
+                    let _ = self.perform(op);
+                }
+            }
+        }
     }
 
     /// While the disk is full: the reserve is kept from records, the broker's own needs find
@@ -133,10 +173,11 @@ impl Disk {
         match op {
             DiskOp::Allocate { from_reserve, .. } => !from_reserve || self.prng.one_in(3),
             DiskOp::ReplaceFile { .. } => self.prng.one_in(3),
-            // The metadata log's failing ends the process: another story.
-            DiskOp::Write { file, .. } => {
-                !file.path.starts_with(METADATA_DIRECTORY) && self.prng.one_in(30)
+            // The metadata log's failing ends the process: not too often.
+            DiskOp::Write { file, .. } if is_of_metadata(file) => {
+                self.trouble.names_fail && self.prng.one_in(100)
             }
+            DiskOp::Write { .. } => self.prng.one_in(30),
             _ => false,
         }
     }
@@ -260,23 +301,7 @@ impl Disk {
             .collect();
         while !flying.is_empty() {
             let place = self.prng.below(flying.len() as u64) as usize;
-            match flying.swap_remove(place) {
-                DiskOp::Write { file, at, data, .. } => {
-                    self.write_partly(&file, at, &data, power);
-                }
-                DiskOp::RemoveDirectory { directory, .. } => {
-                    let whole = self.prng.one_in(2);
-                    self.files
-                        .remove_directory(&directory, whole, &mut self.prng);
-                }
-                DiskOp::ReplaceFile { file, contents, .. } => self.replace_partly(&file, &contents),
-                op => {
-                    if self.prng.one_in(2) {
-                        // Whether it could be done is of no interest to anybody any more.
-                        let _ = self.perform(op);
-                    }
-                }
-            }
+            self.perform_partly(flying.swap_remove(place), power);
         }
         if power {
             self.files.cut_power(&mut self.prng);
@@ -343,6 +368,10 @@ fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
 
 fn is_journal(file: &FilePath) -> bool {
     file.path.starts_with(JOURNAL_PREFIX)
+}
+
+fn is_of_metadata(file: &FilePath) -> bool {
+    file.path.starts_with(METADATA_DIRECTORY)
 }
 
 fn written(op: &DiskOp) -> Option<(&FilePath, std::ops::Range<u64>)> {

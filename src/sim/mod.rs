@@ -58,6 +58,8 @@ pub struct Report {
     pub stops: u32,
     /// Disk operations that were made to fail.
     pub disk_errors: u32,
+    /// Of these, operations that change names, lengths or whole small files.
+    pub name_errors: u32,
     /// Logs that found no space for a write, and came back with all that was acknowledged.
     pub reopened: u64,
     /// Records that were acknowledged.
@@ -82,8 +84,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: {} events, {} power cuts, {} kills, {} clean stops, {} disk errors, \
-             {} records acked, {} read, {} lost by relaxed topics, {} starts moved by retention, \
+            "seed {}: {} events, {} power cuts, {} kills, {} clean stops, \
+             {} disk errors ({} of names), {} records acked, {} read, {} lost by relaxed topics, {} starts moved by retention, \
              {} config changes, {} compactions, {} snapshots, hash {:016x}",
             self.seed,
             self.events,
@@ -91,6 +93,7 @@ impl fmt::Display for Report {
             self.kills,
             self.stops,
             self.disk_errors,
+            self.name_errors,
             self.acked_records,
             self.read_records,
             self.relaxed_records_lost,

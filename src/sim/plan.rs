@@ -69,6 +69,9 @@ pub struct Plan {
     /// Small durable writes go by the cores' journals from so many on their way; none: there are no
     /// journals.
     pub journal_writes_min: Option<u64>,
+    /// What changes names, lengths and whole small files fails as well as writes, reads and syncs,
+    /// and a full disk may refuse a write of the metadata log.
+    pub names_fail: bool,
     /// The bug that is planted.
     pub canary: Option<Canary>,
 }
@@ -114,6 +117,7 @@ impl Plan {
             // Often in most seeds, never in some.
             metadata_snapshot_bytes: [400, 2000, 8000, 20 << 20][prng.below(4) as usize],
             journal_writes_min: prng.one_in(2).then(|| prng.below(3)),
+            names_fail: prng.one_in(2),
             canary: options.canary.then(|| canaries[(seed % 2) as usize]),
         }
     }

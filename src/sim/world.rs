@@ -106,6 +106,7 @@ impl World {
         let mut prng = Prng::new(plan.seed);
         let mut disk = Disk::new(plan.disks, Prng::new(prng.next_u64()));
         disk.trouble.error_one_in = plan.disk_error_one_in;
+        disk.trouble.names_fail = plan.names_fail;
         disk.trouble.canary = plan.canary;
         let mut world = World {
             now_ns: 1_000_000,
@@ -474,6 +475,7 @@ impl World {
     fn report(&self) -> Report {
         Report {
             disk_errors: self.disk.errors,
+            name_errors: self.disk.name_errors,
             acked_records: self.model.acked_records,
             read_records: self.model.read_records,
             relaxed_records_lost: self.model.lost_records,
