@@ -134,7 +134,8 @@ pub enum DiskOp {
         file: FilePath,
         contents: Bytes,
     },
-    /// Makes a directory, parents included, durably. No error if it is there already.
+    /// Makes a directory, parents included, durably. No error if it is there already: gives
+    /// [`DiskOutput::Existed`] then.
     MakeDirectory { id: OpId, directory: FilePath },
     /// Gives a file or directory another name on the same data directory, durably (both parents
     /// are synced). Replaces a file of the new name.
@@ -212,6 +213,8 @@ pub enum DiskOutput {
     /// A durable write is on stable storage, but not in its file yet: what reads the file may not
     /// see it. Only a core's journal answers so.
     Journaled,
+    /// The directory of a [`DiskOp::MakeDirectory`] was there before, with whatever is in it.
+    Existed,
     /// The bytes of a [`DiskOp::Read`].
     Data(Arc<Buf>),
     /// The bytes of a [`DiskOp::ReadFile`].

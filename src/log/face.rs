@@ -115,8 +115,15 @@ pub enum Event {
     SpaceGone,
     /// The answer to [`super::Log::close`]: all is on stable storage.
     Closed,
+    /// While opening: the directory is another topic's, zero if it cannot be read whose. Nothing of
+    /// it was touched. To be answered with [`super::Log::begin_anew`], or with
+    /// [`super::Log::give_up_on`] and [`Fault::Foreign`].
+    Foreign(TopicId),
     /// The answer to [`super::Log::delete`]: after a crash the log is not there any more.
     Deleted,
+    /// The other answer: the disk refused to rename the directory, which may still be there. It is
+    /// moved away when its name is wanted again, or at the next start.
+    NotDeleted(DiskFault),
     /// The log accepts nothing any more; what lies below `committed_end` can still be read.
     Fenced(Fault),
 }

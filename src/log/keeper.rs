@@ -101,11 +101,6 @@ impl Keeper {
         }
     }
 
-    /// True while a replacement is in flight.
-    pub(super) fn is_writing(&self) -> bool {
-        self.writing.is_some()
-    }
-
     /// True when a replacement is wanted or in flight.
     pub(super) fn is_busy(&self) -> bool {
         self.writing.is_some() || self.wanted

@@ -22,7 +22,8 @@
 //! | `recovery`, `scan`, `search` | opens a directory; goes over its batches; looks at what lies behind bad bytes |
 //! | `read` | finds batches, by offset and by time |
 //! | `keeper`, `checkpoint` | the checkpoint file, and the clean close |
-//! | `retention` | the start offset, deletion |
+//! | `retention` | the start offset, deletion of segments |
+//! | `removal` | deletion of the directory, and of what another topic left in its place |
 //! | `compaction` | of each key only the newest value stays |
 //! | `segment`, `index`, `epochs`, `cache`, `ops`, `sealed_file` | the parts |
 //! | `inspect`, `inspect_derived`, `repair` | look at the files from outside, and save what can be saved |
@@ -39,6 +40,7 @@ mod keeper;
 mod ops;
 mod read;
 mod recovery;
+mod removal;
 mod repair;
 mod retention;
 mod scan;
@@ -63,6 +65,7 @@ pub use inspect::{Inspected, Problem, Report, inspect};
 pub use inspect_derived::{
     CHECKPOINT_NAME, CheckpointReport, IndexReport, inspect_checkpoint, inspect_index,
 };
+pub use removal::{DELETED_SUFFIX, STRAY_SUFFIX, moved_away_name};
 pub use repair::{Lost, Repaired, repair, repaired_checkpoint, start_checkpoint};
 pub use setup::{METADATA as METADATA_NAME, topic_of};
 
@@ -111,6 +114,8 @@ pub struct Log {
     trash: Trash,
     compaction: Compaction,
     recovery: Option<Box<Recovery>>,
+    /// Another topic's directory was found in its place, and is there yet.
+    foreign: Option<TopicId>,
     start: Offset,
     durable: Offset,
     committed: Offset,
@@ -157,6 +162,7 @@ impl Log {
             trash: Trash::default(),
             compaction: Compaction::default(),
             recovery: None,
+            foreign: None,
             start: Offset(0),
             durable: Offset(0),
             committed: Offset(0),
@@ -169,8 +175,8 @@ impl Log {
         }
     }
 
-    /// Opens what is in `directory`, recovering as needed. [`Event::Ready`] or [`Event::Fenced`]
-    /// comes from [`Log::handle_disk`]; until then appends are refused and reads find nothing.
+    /// Opens what is in `directory`, recovering as needed. [`Event::Ready`], [`Event::Foreign`] or
+    /// [`Event::Fenced`] comes from [`Log::handle_disk`]; until then appends are refused and reads find nothing.
     pub fn open(
         directory: FilePath,
         owner: u32,
@@ -213,7 +219,14 @@ impl Log {
     ) {
         match job {
             Job::Open(step) => self.recover(step, Ok(output), out, events),
-            Job::Directory => self.setup.directory_made(),
+            Job::Directory => match output {
+                DiskOutput::Existed => self.look_whose(out),
+                _ => self.setup.directory_made(),
+            },
+            Job::Whose => self.known_whose(now, Ok(output), out, events),
+            Job::MoveAway { renamed, kept } => {
+                self.moved_out_of_the_way(renamed, kept, out, events);
+            }
             Job::Metadata => self.setup.metadata_written(),
             Job::Allocate { segment, size, .. } => self.allocated(segment, size, out),
             Job::Names { segment } => {
@@ -233,7 +246,7 @@ impl Log {
             Job::IndexScan { segment, at } => self.index_scanned(segment, at, &output, out, events),
             Job::Fill(range) => self.filled(&range, output, events),
             Job::Retire { file } => self.retired(now, file),
-            Job::DeleteRename { renamed } => self.renamed_away(renamed, out, events),
+            Job::DeleteRename { renamed, kept } => self.renamed_away(renamed, kept, out, events),
             Job::Compact(step) => self.compaction_done(now, step, output, out, events),
             Job::IndexSaved | Job::Removed | Job::Nothing => {}
         }
@@ -309,14 +322,15 @@ impl Log {
                 }
                 events.push(Event::Filled);
             }
-            Job::DeleteRename { renamed } if fault.kind == FaultKind::NotFound => {
-                self.renamed_away(renamed, out, events);
+            Job::DeleteRename { renamed, kept } if fault.kind == FaultKind::NotFound => {
+                self.renamed_away(renamed, kept, out, events);
             }
-            // Told even by a log that is fenced already: whoever deleted it waits.
-            Job::DeleteRename { .. } => match self.fault {
-                Some(_) => events.push(Event::Fenced(Fault::Disk(fault))),
-                None => self.fence(Fault::Disk(fault), events),
-            },
+            Job::DeleteRename { .. } => events.push(Event::NotDeleted(fault)),
+            Job::Whose => self.known_whose(now, Err(fault), out, events),
+            Job::MoveAway { renamed, kept } if fault.kind == FaultKind::NotFound => {
+                self.moved_out_of_the_way(renamed, kept, out, events);
+            }
+            Job::MoveAway { .. } => self.stays_in_the_way(now, fault, events),
             Job::Compact(step) => self.compaction_failed(step, fault, events),
             Job::IndexSaved | Job::Removed | Job::Nothing | Job::Retire { .. } => {}
         }

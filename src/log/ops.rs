@@ -52,8 +52,12 @@ pub(super) enum Job {
     Retire { file: FilePath },
     /// A file that nobody needs is gone, or not.
     Removed,
-    /// The directory got its other name.
-    DeleteRename { renamed: FilePath },
+    /// The directory got its other name, to be removed unless it is `kept`.
+    DeleteRename { renamed: FilePath, kept: bool },
+    /// Whose directory is in the place of a new log.
+    Whose,
+    /// What was in the log's place got another name, to be removed unless it is `kept`.
+    MoveAway { renamed: FilePath, kept: bool },
     /// The answer to an empty close or delete.
     Nothing,
     /// A step of recovery.

@@ -500,6 +500,7 @@ impl Log {
             DiskOutput::Contents(contents) => Index::from_file(contents, base, segment.size),
             DiskOutput::Done
             | DiskOutput::Journaled
+            | DiskOutput::Existed
             | DiskOutput::Data(_)
             | DiskOutput::Entries(_)
             | DiskOutput::Space(_) => None,

@@ -117,6 +117,10 @@ impl Log {
         match went {
             Ok(true) => self.opened(&recovery, events),
             Ok(false) => self.recovery = Some(recovery),
+            Err(Fault::Foreign { found, .. }) => {
+                self.foreign = Some(found);
+                events.push(Event::Foreign(found));
+            }
             Err(fault) => self.give_up(*recovery, fault, events),
         }
     }
@@ -560,6 +564,7 @@ fn data(result: Result<DiskOutput, DiskFault>) -> Result<Arc<Buf>, Fault> {
         DiskOutput::Data(bytes) => Ok(bytes),
         DiskOutput::Done
         | DiskOutput::Journaled
+        | DiskOutput::Existed
         | DiskOutput::Contents(_)
         | DiskOutput::Entries(_)
         | DiskOutput::Space(_) => Ok(Arc::new(Buf::allocate(0))),

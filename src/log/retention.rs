@@ -1,17 +1,13 @@
-//! How a log becomes shorter at its beginning, and how it goes away altogether.
+//! How a log becomes shorter at its beginning.
 //!
 //! Order: the start offset moves in memory at once, is made durable in the checkpoint, and only then
 //! files get another name, and are removed when no reader can hold a slice of them any more.
 
 use crate::base::{DiskOp, FilePath, Mono, Now, Offset};
 
-use super::face::Event;
 use super::ops::Job;
 use super::segment::{FileStage, Segment, index_name};
 use super::{Log, Stage};
-
-/// The longest file name that file systems take, in bytes.
-const NAME_BYTES_MAX: usize = 255;
 
 /// Files on their way out.
 #[derive(Debug, Default)]
@@ -196,74 +192,6 @@ impl Log {
                 file,
             });
         }
-    }
-
-    /// Deletes the log: its directory gets another name, durably, so that a topic of the same name
-    /// starts afresh; [`Event::Deleted`] then. The contents are removed after that, and after a
-    /// crash by whoever finds a directory that ends in `-delete`.
-    pub fn delete(&mut self, out: &mut Vec<DiskOp>) {
-        if matches!(self.stage, Stage::Deleting | Stage::Deleted) {
-            return;
-        }
-        self.stage = Stage::Deleting;
-        self.give_up_round(&mut Vec::new());
-        self.tail.abandon();
-        self.recovery = None;
-        self.delete_when_quiet(out);
-    }
-
-    /// Renames the directory once no write is in flight in it.
-    pub(super) fn delete_when_quiet(&mut self, out: &mut Vec<DiskOp>) {
-        if self.stage != Stage::Deleting || self.tail.is_flying() || self.keeper.is_writing() {
-            return;
-        }
-        if self.compaction.is_flying() {
-            return;
-        }
-        if !self.setup.settled() || self.segments.iter().any(|segment| segment.is_settling()) {
-            return;
-        }
-        self.stage = Stage::Deleted;
-        let renamed = self.directory.parent().join(&self.deleted_name());
-        let id = self.ops.start(Job::DeleteRename {
-            renamed: renamed.clone(),
-        });
-        out.push(DiskOp::Rename {
-            id,
-            from: self.directory.clone(),
-            to: renamed,
-        });
-    }
-
-    /// `<topic>-<partition>.<topic id in hex>-delete`: unique, since no two incarnations of a topic
-    /// share an id; the front is shortened where the whole would be too long for a file name.
-    fn deleted_name(&self) -> String {
-        let id: String = self
-            .topic
-            .0
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let suffix = format!(".{id}-delete");
-        let (topic, partition) = match self.directory.name().rsplit_once('-') {
-            Some((topic, partition)) => (topic, format!("-{partition}")),
-            None => (self.directory.name(), String::new()),
-        };
-        let room = NAME_BYTES_MAX.saturating_sub(suffix.len() + partition.len());
-        let topic: String = topic.chars().take(room).collect();
-        format!("{topic}{partition}{suffix}")
-    }
-
-    /// The directory has its other name, or never was there.
-    pub(super) fn renamed_away(
-        &mut self,
-        directory: FilePath,
-        out: &mut Vec<DiskOp>,
-        events: &mut Vec<Event>,
-    ) {
-        events.push(Event::Deleted);
-        let id = self.ops.start(Job::Removed);
-        out.push(DiskOp::RemoveDirectory { id, directory });
     }
 
     /// Bytes of record batches in all segments.

@@ -186,15 +186,6 @@ impl Segment {
         }
     }
 
-    /// True while its file is being made, grown or trimmed.
-    pub(super) fn is_settling(&self) -> bool {
-        let moving = matches!(
-            self.stage,
-            FileStage::Creating | FileStage::Naming | FileStage::Sealing
-        );
-        self.allocating || moving
-    }
-
     /// Memory of its index that could be dropped, in bytes.
     pub(super) fn index_bytes(&self) -> usize {
         match &self.index {

@@ -44,11 +44,6 @@ impl Setup {
         self.directory == Progress::Done
     }
 
-    /// Nothing of it is in flight.
-    pub(super) fn settled(&self) -> bool {
-        self.directory != Progress::UnderWay && self.metadata != Progress::UnderWay
-    }
-
     pub(super) fn directory_made(&mut self) {
         self.directory = Progress::Done;
     }

@@ -176,11 +176,6 @@ impl Tail {
         self.filling.is_none() && self.queue.is_empty() && self.flight.is_none()
     }
 
-    /// True while a write or a sync is in flight.
-    pub(super) fn is_flying(&self) -> bool {
-        self.flight.is_some() || self.syncing
-    }
-
     /// True when all that was written is synced.
     pub(super) fn is_synced(&self) -> bool {
         self.unsynced_records == 0 && !self.syncing

@@ -15,7 +15,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::{DiskDone, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, TopicPartition};
+use crate::base::{
+    DiskDone, DiskFault, DiskOp, FilePath, LeaderEpoch, Mono, Now, Offset, TopicId, TopicPartition,
+};
 use crate::log::{self, FileRange, Log, Lookup, Read};
 use crate::record::{self, Rules, Scratch};
 
@@ -89,8 +91,13 @@ pub enum Event {
     SpaceShort,
     /// The partition is closed.
     Closed,
+    /// Its directory is another topic's, zero if it cannot be read whose: see
+    /// [`log::Event::Foreign`].
+    Foreign(TopicId),
     /// The partition is gone.
     Deleted,
+    /// The partition is gone, but the disk refused to move its directory away.
+    NotDeleted(DiskFault),
     /// The log is fenced.
     Fenced(log::Fault),
 }
@@ -453,7 +460,9 @@ impl Partition {
                 log::Event::SpaceShort => events.push(Event::SpaceShort),
                 log::Event::SpaceGone => self.space_gone(events),
                 log::Event::Closed => events.push(Event::Closed),
+                log::Event::Foreign(found) => events.push(Event::Foreign(found)),
                 log::Event::Deleted => events.push(Event::Deleted),
+                log::Event::NotDeleted(fault) => events.push(Event::NotDeleted(fault)),
                 log::Event::Fenced(fault) => {
                     self.commit(events);
                     let tokens = self
@@ -596,7 +605,12 @@ impl Partition {
         self.log.close(self.producers.snapshot(), out);
     }
 
-    /// Deletes the log; [`Event::Deleted`] follows. Appends that wait fail.
+    /// The answer to [`Event::Foreign`]: see [`Log::begin_anew`].
+    pub fn begin_anew(&mut self, kept: bool, out: &mut Vec<DiskOp>) {
+        self.log.begin_anew(kept, out);
+    }
+
+    /// Deletes the log; [`Event::Deleted`] or [`Event::NotDeleted`] follows. Appends that wait fail.
     pub fn delete(&mut self, out: &mut Vec<DiskOp>, events: &mut Vec<Event>) {
         events.extend(
             self.waiting

@@ -278,7 +278,10 @@ impl Inside {
             }
             DiskOp::MakeDirectory { directory, .. } => {
                 let made = self.blocking(&directory, metadata::make_directory);
-                let outcome = made.await.named("make directory").map(done);
+                let outcome = made.await.named("make directory").map(|new| match new {
+                    true => DiskOutput::Done,
+                    false => DiskOutput::Existed,
+                });
                 (directory, outcome)
             }
             DiskOp::SyncDirectory { directory, .. } => {

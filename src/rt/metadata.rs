@@ -100,8 +100,9 @@ pub(super) fn replace_file(root: &Path, path: &Path, contents: &[u8]) -> io::Res
     sync_parent(root, path)
 }
 
-/// Makes a directory and its parents, syncing each directory that got a new name.
-pub(super) fn make_directory(root: &Path, path: &Path) -> io::Result<()> {
+/// Makes a directory and its parents, syncing each directory that got a new name. True if it was
+/// not there before.
+pub(super) fn make_directory(root: &Path, path: &Path) -> io::Result<bool> {
     if path == root && !path.is_dir() {
         // A data directory that is gone is not made up again: it is on a disk that is gone.
         return Err(io::Error::from_raw_os_error(libc::ENOENT));
@@ -111,12 +112,13 @@ pub(super) fn make_directory(root: &Path, path: &Path) -> io::Result<()> {
     {
         make_directory(root, parent)?;
     }
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        other => other?,
-    }
+    let new = match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => false,
+        other => other.map(|()| true)?,
+    };
     // Also when it was there: who made it may have died before syncing.
-    sync_parent(root, path)
+    sync_parent(root, path)?;
+    Ok(new)
 }
 
 /// Renames, and syncs both parents.
@@ -202,8 +204,8 @@ mod tests {
     fn directories_are_made_with_their_parents_and_a_second_time_is_no_error() {
         let directory = tempfile::tempdir().expect("a directory");
         let (root, path) = (directory.path(), directory.path().join("a/b/c"));
-        make_directory(root, &path).expect("made");
-        make_directory(root, &path).expect("made again");
+        assert!(make_directory(root, &path).expect("made"));
+        assert!(!make_directory(root, &path).expect("made again"));
         assert!(path.is_dir());
         remove_directory(root, &root.join("a")).expect("removed");
         remove_directory(root, &root.join("a")).expect("removed again");

@@ -305,9 +305,9 @@ impl Core {
                 version,
                 image,
                 records,
-                directories,
+                found,
             } => {
-                self.take_image(now, (version, image), &records, directories, effects);
+                self.take_image(now, (version, image), &records, found, effects);
             }
             PeerMessage::Applied(version) => self.applied(now, from, version, effects),
             PeerMessage::WantProducerIds => self.want_producer_ids(now, from, effects),
@@ -475,7 +475,9 @@ impl Core {
                     }
                 }
                 PartitionEvent::Closed => self.closed(slot, effects),
+                PartitionEvent::Foreign(found) => self.foreign(now, slot, found, effects),
                 PartitionEvent::Deleted => self.deleted(slot, effects),
+                PartitionEvent::NotDeleted(fault) => self.not_deleted(now, slot, fault, effects),
                 PartitionEvent::Fenced(fault) => {
                     self.measurements.logs.fences += 1;
                     if matches!(fault, crate::log::Fault::Corrupt { .. }) {

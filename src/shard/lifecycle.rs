@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
-    CoreId, FilePath, LeaderEpoch, Now, Offset, PartitionIndex, Prng, TopicId, TopicPartition,
+    CoreId, DiskFault, FilePath, LeaderEpoch, Now, Offset, PartitionIndex, Prng, TopicId,
+    TopicPartition,
 };
 use crate::cluster::configs::{
     Compression as CompressionConfig, Layers, TimestampType as TimestampConfig, TopicSettings,
@@ -18,7 +19,7 @@ use crate::protocol::ErrorCode;
 use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
 
 use super::core::{Core, Slot};
-use super::message::{Effects, PeerMessage, Progress};
+use super::message::{Effects, Found, PeerMessage, Progress};
 
 /// How many logs a core opens at a time: enough to keep the disk busy, few enough to bound the
 /// memory that recovery reads into.
@@ -36,6 +37,8 @@ pub(super) struct Lifecycle {
     /// Partitions whose logs wait to be opened.
     to_open: VecDeque<(TopicPartition, FilePath)>,
     opening: BTreeSet<Slot>,
+    /// What was on the disks, until all that is there is open.
+    found: Arc<Found>,
     opened: usize,
     of: usize,
     /// Bytes that logs which are open by now have scanned.
@@ -96,15 +99,15 @@ impl Core {
         now: Now,
         (version, image): (u64, Arc<Image>),
         records: &[Record],
-        directories: Option<Arc<BTreeMap<String, u16>>>,
+        found: Option<Arc<Found>>,
         effects: &mut Effects,
     ) {
         self.image = image;
         self.settings = self.setup.broker_settings(&self.image);
         self.coordinators.set_settings(&self.settings.groups);
         let mut deleting = BTreeSet::new();
-        match directories {
-            Some(directories) => self.start(now, &directories, effects),
+        match found {
+            Some(found) => self.start(now, found, effects),
             None => {
                 let mut resolved = Resolved::default();
                 for record in records {
@@ -135,6 +138,7 @@ impl Core {
                 self.create(now, id, resolved, effects);
             }
             Record::RemoveTopic { id } => {
+                self.open_no_more(*id, effects);
                 for slot in self.slots_of(*id) {
                     if self.delete(now, slot, effects) {
                         deleting.insert(slot);
@@ -169,7 +173,7 @@ impl Core {
 
     /// The first image: what this core owns is opened where it has a directory, and made where it
     /// has none (a partition gets its directory with its first record).
-    fn start(&mut self, now: Now, directories: &BTreeMap<String, u16>, effects: &mut Effects) {
+    fn start(&mut self, now: Now, found: Arc<Found>, effects: &mut Effects) {
         let image = self.image.clone();
         for topic in image.topics() {
             let settings = self.topic_settings(topic);
@@ -183,7 +187,7 @@ impl Core {
                 }
                 self.lifecycle.of += 1;
                 let name = directory_name(&topic.name, id.partition);
-                let directory = directories.get(&name);
+                let directory = found.directories.get(&name);
                 match directory.map(|disk| FilePath::new(*disk, &name)) {
                     Some(directory) => self.lifecycle.to_open.push_back((id, directory)),
                     None => {
@@ -193,6 +197,7 @@ impl Core {
                 }
             }
         }
+        self.lifecycle.found = found;
         self.open_more(effects);
         self.report_progress(now, effects);
     }
@@ -274,19 +279,32 @@ impl Core {
             && let Some((id, directory)) = self.lifecycle.to_open.pop_front()
         {
             let image = self.image.clone();
-            // Deleted while it waited for its turn: its directory goes with the next start's.
             let Some(topic) = image.topic_by_id(id.topic) else {
                 self.lifecycle.opened += 1;
                 continue;
             };
             let settings = self.partition_settings(id, resolved.of(self, topic));
-            self.open_partition(topic, id, directory, settings, effects);
+            self.open_partition(leader_epoch(topic, id), id, directory, settings, effects);
+        }
+    }
+
+    /// A topic is deleted, and logs of it wait to be opened yet: they are not opened any more, but
+    /// deleted like the others.
+    fn open_no_more(&mut self, topic: TopicId, effects: &mut Effects) {
+        let waiting = std::mem::take(&mut self.lifecycle.to_open).into_iter();
+        let (gone, kept): (Vec<_>, Vec<_>) = waiting.partition(|(id, _)| id.topic == topic);
+        self.lifecycle.to_open = kept.into();
+        for (id, directory) in gone {
+            let none = Layers::new(&self.image, self.setup.broker, &self.setup.static_configs)
+                .topic_settings(None);
+            let settings = self.partition_settings(id, &none);
+            self.open_partition(LeaderEpoch(0), id, directory, settings, effects);
         }
     }
 
     fn open_partition(
         &mut self,
-        topic: &Topic,
+        leader_epoch: LeaderEpoch,
         id: TopicPartition,
         directory: FilePath,
         settings: Settings,
@@ -302,13 +320,7 @@ impl Core {
             &mut effects.disk,
         );
         self.lifecycle.opening.insert(slot);
-        self.insert(Partition::new(
-            id,
-            log,
-            leader_epoch(topic, id),
-            settings,
-            false,
-        ));
+        self.insert(Partition::new(id, log, leader_epoch, settings, false));
     }
 
     /// A log is open, or will never be.
@@ -325,6 +337,7 @@ impl Core {
         let lifecycle = &mut self.lifecycle;
         if lifecycle.opened == lifecycle.of && !lifecycle.started {
             lifecycle.started = true;
+            lifecycle.found = Arc::default();
             effects.ready = true;
             self.look_at_checkpoints(now);
         }
@@ -353,7 +366,7 @@ impl Core {
         self.forget(slot);
         self.lifecycle.of += 1;
         let settings = self.partition_settings(id, &self.topic_settings(topic));
-        self.open_partition(topic, id, directory, settings, effects);
+        self.open_partition(leader_epoch(topic, id), id, directory, settings, effects);
         if let Some(new) = self.slot(id) {
             self.lifecycle.floors.insert(new, floor);
         }
@@ -397,8 +410,25 @@ impl Core {
             .push((self.partitions.get(slot).map(Partition::id), fault));
         self.opened(now, slot, 0, effects);
         self.closed(slot, effects);
-        // A log that cannot even be deleted: its directory is found and removed at the next start.
-        self.settle_deletion(slot, effects);
+    }
+
+    /// What is in the place of a log that was to be opened says that it is another topic's. If that
+    /// topic is gone, its deletion did not get as far as the name, or somebody has put a stray there:
+    /// it goes, or is kept under another name, and the log begins anew. If it lives, or if nothing
+    /// can be said of it, a person has to look.
+    pub(super) fn foreign(&mut self, now: Now, slot: Slot, found: TopicId, effects: &mut Effects) {
+        let lives = self.image.topic_by_id(found).is_some();
+        let kept = !self.lifecycle.found.deleted.contains(&found);
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return;
+        };
+        if found != TopicId::ZERO && !lives {
+            return partition.begin_anew(kept, &mut effects.disk);
+        }
+        let directory = partition.directory().clone();
+        let mut events = Vec::new();
+        partition.give_up(log::Fault::Foreign { directory, found }, &mut events);
+        self.partition_events(now, slot, &mut events, effects);
     }
 
     /// False when there is nothing to wait for.
@@ -421,6 +451,25 @@ impl Core {
             self.deleted(slot, effects);
         }
         !lost
+    }
+
+    /// A deleted partition's directory could not be moved away: whoever wants its name does that, or
+    /// the next start.
+    pub(super) fn not_deleted(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        fault: DiskFault,
+        effects: &mut Effects,
+    ) {
+        let Some(id) = self.partitions.get(slot).map(Partition::id) else {
+            return;
+        };
+        let fault = log::Fault::Disk(fault);
+        self.volume_suspected(now, slot, &fault, effects);
+        effects.faults.push((Some(id), fault));
+        effects.healed.push(id);
+        self.deleted(slot, effects);
     }
 
     /// A deleted partition's files are out of the way for good.

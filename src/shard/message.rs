@@ -1,13 +1,13 @@
 //! What a core is asked and what it answers. Everything here crosses from core to core by value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::{
     CoreId, DiskDone, DiskFault, DiskOp, LeaderEpoch, Mono, Offset, ProducerEpoch, ProducerId,
-    Sequence, Space, TopicPartition,
+    Sequence, Space, TopicId, TopicPartition,
 };
 use crate::cluster::{Image, Record};
 use crate::group;
@@ -78,8 +78,8 @@ pub enum PeerMessage {
         image: Arc<Image>,
         /// What made it of the image before. The first image comes without.
         records: Arc<Vec<Record>>,
-        /// With the first image: the partition directories that are on the disks.
-        directories: Option<Arc<BTreeMap<String, u16>>>,
+        /// With the first image: what is on the disks.
+        found: Option<Arc<Found>>,
     },
     /// To core 0: the image of this version is in force here, deletions are durable.
     Applied(u64),
@@ -104,6 +104,16 @@ pub enum PeerMessage {
         /// How that was found.
         fault: DiskFault,
     },
+}
+
+/// What core 0 found on the disks before its first image.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// By the name of a partition's directory, the data directory that it is in.
+    pub directories: BTreeMap<String, u16>,
+    /// Topics that are known to have been deleted: what is left of them may be removed. Older
+    /// deletions, which only a snapshot of the metadata knows, are not among them.
+    pub deleted: BTreeSet<TopicId>,
 }
 
 /// How a data directory is.

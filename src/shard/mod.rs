@@ -30,7 +30,7 @@ pub use journal::{FILE_PREFIX as JOURNAL_PREFIX, JournalReport, JournaledFile, i
 pub use journals::is_of_journal;
 pub use lifecycle::{METADATA_TOPIC, directory_name, parse_directory_name};
 pub use message::{
-    AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, FoundOffset,
+    AppendRefusal, AppendRequest, AppendedBatch, Effects, EpochQuery, Event, Found, FoundOffset,
     OffsetQuery, OffsetSpec, PartitionDescription, PeerMessage, ProducerDescription, Progress,
     ReadQuery, ReadRequest, ReadResult, Reply, Request, Ticket, VolumeDescription, VolumeState,
 };

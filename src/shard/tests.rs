@@ -1,16 +1,20 @@
-//! A core on an empty disk, event by event. Each test is a seed that the simulator once failed.
+//! A core on an empty disk, event by event. Most tests are seeds that the simulator once failed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::{
-    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, Mono, Now, Pool, TopicId,
-    Wall,
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, LeaderEpoch, Mono, Now,
+    Offset, PartitionIndex, Pool, TopicId, Wall,
 };
 use crate::cluster::configs::StaticConfigs;
-use crate::cluster::records::RegisterBroker;
+use crate::cluster::records::{NewPartition, RegisterBroker};
+use crate::cluster::{Image, Record};
+use crate::log::Fault;
 
-use super::{Core, Effects, Event, PeerMessage, Setup};
+use super::{Core, Effects, Event, Found, PeerMessage, Setup};
 
 const NOW: Now = Now {
     mono: Mono(1_000_000),
@@ -49,17 +53,38 @@ struct World {
     disk: VecDeque<DiskOp>,
     mail: VecDeque<PeerMessage>,
     effects: Effects,
+    /// Whose all partitions' directories say they are.
+    metadata: Option<TopicId>,
+    /// Renames that were asked for; they fail if `renames_fail`.
+    renamed: Vec<(String, String)>,
+    renames_fail: bool,
 }
 
 impl World {
     fn boot() -> World {
+        World::with(setup())
+    }
+
+    /// The second of two cores: it has no metadata log, and is told what is on the disks.
+    fn second() -> World {
+        World::with(Setup {
+            core: CoreId(1),
+            cores: 2,
+            ..setup()
+        })
+    }
+
+    fn with(setup: Setup) -> World {
         let mut effects = Effects::default();
-        let core = Core::new(setup(), NOW, &mut effects);
+        let core = Core::new(setup, NOW, &mut effects);
         let mut world = World {
             core,
             disk: VecDeque::new(),
             mail: VecDeque::new(),
             effects,
+            metadata: None,
+            renamed: Vec::new(),
+            renames_fail: false,
         };
         world.take();
         world
@@ -85,11 +110,29 @@ impl World {
         let id = op.id();
         let result = match op {
             DiskOp::List { .. } => Ok(DiskOutput::Entries(Vec::new())),
-            DiskOp::ReadFile { file, .. } => Err(DiskFault {
-                file,
-                op: "read",
-                kind: FaultKind::NotFound,
-            }),
+            DiskOp::ReadFile { file, .. } => match self.metadata {
+                Some(topic) if file.name() == "partition.metadata" => {
+                    let contents = format!("version: 0\ntopic_id: {topic}\n");
+                    Ok(DiskOutput::Contents(Bytes::from(contents)))
+                }
+                _ => Err(DiskFault {
+                    file,
+                    op: "read",
+                    kind: FaultKind::NotFound,
+                }),
+            },
+            DiskOp::Rename { from, to, .. } => {
+                self.renamed
+                    .push((from.path.to_string(), to.path.to_string()));
+                match self.renames_fail {
+                    true => Err(DiskFault {
+                        file: from,
+                        op: "rename",
+                        kind: FaultKind::Io(5),
+                    }),
+                    false => Ok(DiskOutput::Done),
+                }
+            }
             _ => Ok(DiskOutput::Done),
         };
         self.step(Event::Disk(DiskDone { id, result }));
@@ -129,4 +172,196 @@ fn a_stop_at_any_point_of_the_boot_is_a_clean_stop() {
             "stopped after {completions} completions"
         );
     }
+}
+
+const ORDERS: TopicId = TopicId([7; 16]);
+const GONE: TopicId = TopicId([8; 16]);
+
+/// A cluster with one topic of 200 partitions, and the names of the directories that are core 1's.
+fn orders() -> (Image, Vec<String>) {
+    let mut image = Image::default();
+    let mut apply = |record| {
+        image.apply(Offset(0), &record).expect("the record applies");
+    };
+    apply(Record::Topic {
+        name: "orders".to_owned(),
+        id: ORDERS,
+    });
+    for index in 0..200 {
+        apply(Record::Partition(NewPartition {
+            partition: PartitionIndex(index),
+            topic: ORDERS,
+            replicas: vec![BrokerId(1)],
+            isr: vec![BrokerId(1)],
+            removing: Vec::new(),
+            adding: Vec::new(),
+            leader: Some(BrokerId(1)),
+            recovering: false,
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            directories: Vec::new(),
+            eligible_leaders: None,
+            last_known_eligible: None,
+        }));
+    }
+    let ours = (0..200).map(PartitionIndex);
+    let ours = ours.filter(|index| Image::owner(ORDERS, *index, 2) == CoreId(1));
+    let names = ours.map(|index| format!("orders-{}", index.0)).collect();
+    (image, names)
+}
+
+impl World {
+    /// The first image: each of the topic's partitions has a directory.
+    fn first_image(&mut self, image: &Image, deleted: BTreeSet<TopicId>) {
+        let directories = (0..200).map(|index| (format!("orders-{index}"), 0));
+        let directories: BTreeMap<String, u16> = directories.collect();
+        self.image(
+            image,
+            Vec::new(),
+            1,
+            Some(Found {
+                directories,
+                deleted,
+            }),
+        );
+    }
+
+    fn image(&mut self, image: &Image, records: Vec<Record>, version: u64, found: Option<Found>) {
+        let message = PeerMessage::Image {
+            version,
+            image: Arc::new(image.clone()),
+            records: Arc::new(records),
+            found: found.map(Arc::new),
+        };
+        self.step(Event::Peer {
+            from: CoreId(0),
+            message,
+        });
+    }
+
+    /// Completes everything that is asked of the disk; mail to core 0 stays.
+    fn run_disk(&mut self) {
+        while self.complete_one() {}
+    }
+
+    fn has_applied(&self, version: u64) -> bool {
+        let applied =
+            |message: &PeerMessage| matches!(message, PeerMessage::Applied(of) if *of == version);
+        self.mail.iter().any(applied)
+    }
+
+    fn moved(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.renamed.iter().map(|(from, _)| from.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names
+}
+
+/// The directories of logs that still waited to be opened stayed until the next start, and a topic of
+/// the same name found them.
+#[test]
+fn a_topic_deleted_while_its_logs_wait_to_be_opened_leaves_no_directory() {
+    let (mut image, ours) = orders();
+    assert!(ours.len() > 64, "not all are opened at once");
+    let mut world = World::second();
+    world.metadata = Some(ORDERS);
+    world.first_image(&image, BTreeSet::new());
+    let remove = Record::RemoveTopic { id: ORDERS };
+    image.apply(Offset(1), &remove).expect("the topic is there");
+    world.image(&image, vec![remove], 2, None);
+    assert!(!world.has_applied(2), "the directories are still there");
+    world.run_disk();
+    assert!(world.has_applied(2));
+    assert_eq!(world.moved(), sorted(ours));
+    assert!(world.renamed.iter().all(|(_, to)| to.ends_with("-delete")));
+    assert!(world.effects.ready);
+}
+
+/// Whoever deletes is not kept waiting for ever, and whoever looks is told.
+#[test]
+fn a_deletion_that_the_disk_refuses_is_told_and_answered() {
+    let (mut image, ours) = orders();
+    let mut world = World::second();
+    world.metadata = Some(ORDERS);
+    world.first_image(&image, BTreeSet::new());
+    world.run_disk();
+    world.renames_fail = true;
+    let remove = Record::RemoveTopic { id: ORDERS };
+    image.apply(Offset(1), &remove).expect("the topic is there");
+    world.image(&image, vec![remove], 2, None);
+    world.run_disk();
+    assert!(world.has_applied(2));
+    assert_eq!(world.effects.faults.len(), ours.len());
+}
+
+#[test]
+fn what_a_deleted_topic_has_left_in_a_partitions_place_is_removed_at_the_start() {
+    let (image, ours) = orders();
+    let mut world = World::second();
+    world.metadata = Some(GONE);
+    world.first_image(&image, BTreeSet::from([GONE]));
+    world.run_disk();
+    assert!(world.effects.ready && world.effects.faults.is_empty());
+    assert_eq!(world.moved(), sorted(ours));
+    let mark = format!(".{}-delete", "08".repeat(16));
+    assert!(world.renamed.iter().all(|(_, to)| to.ends_with(&mark)));
+    assert!(
+        world
+            .core
+            .partitions()
+            .all(|partition| partition.is_ready())
+    );
+}
+
+#[test]
+fn a_stray_in_a_partitions_place_is_kept_under_another_name_at_the_start() {
+    let (image, ours) = orders();
+    let mut world = World::second();
+    world.metadata = Some(GONE);
+    world.first_image(&image, BTreeSet::new());
+    world.run_disk();
+    assert!(world.effects.ready && world.effects.faults.is_empty());
+    assert_eq!(world.moved(), sorted(ours));
+    assert!(world.renamed.iter().all(|(_, to)| to.ends_with("-stray")));
+}
+
+#[test]
+fn what_cannot_be_moved_out_of_a_partitions_place_keeps_only_that_offline() {
+    let (image, ours) = orders();
+    let mut world = World::second();
+    world.metadata = Some(GONE);
+    world.renames_fail = true;
+    world.first_image(&image, BTreeSet::from([GONE]));
+    world.run_disk();
+    assert!(world.effects.ready);
+    assert_eq!(world.effects.faults.len(), ours.len());
+}
+
+/// Somebody has mixed up directories: nothing of them is moved.
+#[test]
+fn a_directory_of_a_topic_that_lives_under_another_name_is_left_to_a_person() {
+    let (mut image, ours) = orders();
+    let other = Record::Topic {
+        name: "other".to_owned(),
+        id: GONE,
+    };
+    image.apply(Offset(0), &other).expect("a new name");
+    let mut world = World::second();
+    world.metadata = Some(GONE);
+    world.first_image(&image, BTreeSet::new());
+    world.run_disk();
+    assert!(world.renamed.is_empty());
+    let foreign = |fault: &Fault| matches!(fault, Fault::Foreign { found, .. } if *found == GONE);
+    let faults = world.effects.faults.iter();
+    assert_eq!(
+        faults.filter(|(_, fault)| foreign(fault)).count(),
+        ours.len()
+    );
+    let mut offline = world.core.partitions();
+    assert!(offline.all(|partition| !partition.is_ready()));
 }

@@ -262,6 +262,9 @@ impl Disk {
                 self.files.replace(&file, &contents).then_some(())
             }
             DiskOp::MakeDirectory { directory, .. } => {
+                if self.files.is_directory(&directory) {
+                    return Ok(DiskOutput::Existed);
+                }
                 self.files.make_directory(&directory).then_some(())
             }
             DiskOp::Rename { from, to, .. } => self.files.rename(&from, &to).then_some(()),

@@ -182,6 +182,11 @@ impl Files {
         }
     }
 
+    /// True when a directory of this name is there.
+    pub(super) fn is_directory(&self, path: &FilePath) -> bool {
+        self.directory(path).is_some()
+    }
+
     /// The file of this name.
     pub(super) fn file(&self, path: &FilePath) -> Option<Inode> {
         match self.node(path)? {

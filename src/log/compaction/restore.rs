@@ -200,6 +200,7 @@ impl Log {
                     DiskOutput::Entries(entries) => Ok(Some(entries)),
                     DiskOutput::Done
                     | DiskOutput::Journaled
+                    | DiskOutput::Existed
                     | DiskOutput::Data(_)
                     | DiskOutput::Contents(_)
                     | DiskOutput::Space(_) => Ok(Some(Vec::new())),

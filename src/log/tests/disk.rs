@@ -27,6 +27,7 @@ pub(super) enum Trouble {
     None,
     WriteFails,
     SyncFails,
+    RenameFails,
     Full,
     /// Only the reserve is left.
     Short,
@@ -68,6 +69,17 @@ impl Disk {
         })
     }
 
+    /// A small file that is there already, durably.
+    pub(super) fn put_file(&mut self, file: &FilePath, contents: &[u8]) {
+        let contents = contents.to_vec();
+        let file_contents = File {
+            now: contents.clone(),
+            durable: contents,
+            named: true,
+        };
+        self.files.insert(file.clone(), file_contents);
+    }
+
     fn fault(file: &FilePath, op: &'static str, kind: FaultKind) -> DiskFault {
         DiskFault {
             file: file.clone(),
@@ -86,6 +98,9 @@ impl Disk {
                 Some(Disk::fault(file, "write", FaultKind::NoSpace))
             }
             (Trouble::SyncFails, DiskOp::Sync { file, .. }) => Some(Disk::fault(file, "sync", io)),
+            (Trouble::RenameFails, DiskOp::Rename { from, .. }) => {
+                Some(Disk::fault(from, "rename", io))
+            }
             (Trouble::Full, DiskOp::Allocate { file, .. } | DiskOp::ReplaceFile { file, .. }) => {
                 Some(Disk::fault(file, "allocate", FaultKind::NoSpace))
             }
@@ -185,7 +200,9 @@ impl Disk {
                 );
             }
             DiskOp::MakeDirectory { directory, .. } => {
-                self.directories.insert(directory);
+                if !self.directories.insert(directory) {
+                    return Ok(DiskOutput::Existed);
+                }
             }
             DiskOp::Rename { from, to, .. } => return self.rename(from, to),
             DiskOp::Remove { file, .. } => {

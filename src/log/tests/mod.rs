@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk;
 mod fuzz;
+mod removal;
 mod rules;
 mod start;
 

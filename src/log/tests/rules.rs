@@ -161,22 +161,6 @@ fn a_clean_close_leaves_kafkas_files_and_nothing_to_scan() {
 }
 
 #[test]
-fn another_topics_directory_is_refused() {
-    let mut world = World::new(4, Options::default());
-    world.append_all(&batch(1, 10, 0, 0));
-    world.log = Log::open(
-        directory(),
-        1,
-        TopicId([1; 16]),
-        Options::default(),
-        pool(),
-        &mut world.out,
-    );
-    world.run();
-    assert!(matches!(world.log.fault(), Some(Fault::Foreign { found, .. }) if *found == topic()));
-}
-
-#[test]
 fn a_segment_rolls_by_record_time_and_lookups_by_time_find_the_first_record() {
     let mut world = World::new(
         5,

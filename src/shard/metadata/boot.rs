@@ -9,21 +9,19 @@ use crate::base::{
     TopicId,
 };
 use crate::cluster::Record;
-use crate::log::{Read, Slice};
+use crate::log::{DELETED_SUFFIX, Read, STRAY_SUFFIX, Slice, moved_away_name};
 use crate::record::Batches;
 use crate::shard::core::Core;
 use crate::shard::journal::Replay;
 use crate::shard::lifecycle::{directory_name, parse_directory_name};
-use crate::shard::message::{Effects, PeerMessage};
+use crate::shard::message::{Effects, Found, PeerMessage};
 
 use super::{Asker, BOOT_OWNER, METADATA_DIRECTORY, Metadata, Stage, snapshot};
 
 /// How many bytes of the metadata log are replayed at a time.
 const REPLAY_BYTES: usize = 1 << 20;
-/// What deleted partitions' directories end in until they are gone.
-const DELETED_SUFFIX: &str = "-delete";
-/// What directories that no topic claims are renamed to; kept for a person to look at.
-const STRAY_SUFFIX: &str = "-stray";
+/// The number of the operations that remove what is left of deleted topics, whatever becomes of them.
+const REMOVALS: u32 = u32::MAX;
 
 impl Metadata {
     /// The log is open: what lies before it is in a snapshot, if there is one.
@@ -178,10 +176,11 @@ impl Metadata {
     }
 
     pub(super) fn apply(&mut self, offset: Offset, record: &Record) -> Result<(), String> {
-        if let Record::RemoveTopic { id } = record
-            && let Some(topic) = self.image.topic_by_id(*id)
-        {
-            self.deleted_names.insert(topic.name.to_string());
+        if let Record::RemoveTopic { id } = record {
+            self.deleted.insert(*id);
+            if let Some(topic) = self.image.topic_by_id(*id) {
+                self.deleted_names.insert(topic.name.to_string());
+            }
         }
         if let Record::Topic { name, .. } = record {
             self.deleted_names.remove(name);
@@ -219,6 +218,16 @@ impl Metadata {
             }
             self.directories.insert(name, chosen);
         }
+        for directory in std::mem::take(&mut self.removals) {
+            out.push(DiskOp::RemoveDirectory {
+                id: OpId {
+                    owner: BOOT_OWNER,
+                    sequence: REMOVALS,
+                },
+                directory,
+            });
+            operations += 1;
+        }
         operations
     }
 
@@ -247,7 +256,8 @@ impl Metadata {
     }
 
     /// What is on the data directories goes where it belongs: partitions are noted, deleted ones
-    /// removed, strays renamed. Returns how many operations that takes.
+    /// renamed, to be removed when all names are in order, strays renamed. Returns how many
+    /// operations that takes.
     fn sort_out(&mut self, disk: u16, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
         let mut operations = 0;
         let id = self.boot_id();
@@ -257,11 +267,7 @@ impl Metadata {
                 continue;
             }
             if entry.name.ends_with(DELETED_SUFFIX) {
-                out.push(DiskOp::RemoveDirectory {
-                    id,
-                    directory: path,
-                });
-                operations += 1;
+                self.removals.push(path);
                 continue;
             }
             let Some((topic, partition)) = parse_directory_name(&entry.name) else {
@@ -274,20 +280,35 @@ impl Metadata {
             if live.is_some() {
                 let found = self.found.entry(entry.name.clone()).or_default();
                 found.push(disk);
-            } else if self.deleted_names.contains(topic) {
-                out.push(DiskOp::RemoveDirectory {
-                    id,
-                    directory: path,
-                });
-                operations += 1;
             } else {
-                let to = FilePath::new(disk, &format!("{}{STRAY_SUFFIX}", entry.name));
+                // Not removed under this name: a removal that a crash cuts short may leave segments
+                // that say nothing of whose they are, and the name may be wanted again.
+                let deleted = self.deleted_names.contains(topic);
+                let suffix = if deleted {
+                    DELETED_SUFFIX
+                } else {
+                    STRAY_SUFFIX
+                };
+                let to = FilePath::new(disk, &free_name(&entry.name, suffix, entries));
+                if deleted {
+                    self.removals.push(to.clone());
+                }
                 out.push(DiskOp::Rename { id, from: path, to });
                 operations += 1;
             }
         }
         operations
     }
+}
+
+/// Another name for a partition's directory, which none of the others has.
+fn free_name(directory: &str, suffix: &str, entries: &[DirectoryEntry]) -> String {
+    let mut names =
+        (0..).map(|number: u32| moved_away_name(directory, &number.to_string(), suffix));
+    let free = |name: &String| entries.iter().all(|entry| entry.name != *name);
+    names
+        .find(free)
+        .expect("there are more numbers than entries")
 }
 
 impl Core {
@@ -352,6 +373,8 @@ impl Core {
                 outstanding += metadata.sort_out(disk, &entries, &mut effects.disk);
             }
             Ok(_) => {}
+            // The next start tries again.
+            Err(_) if done.id.sequence == REMOVALS => {}
             Err(fault) => {
                 metadata.stage = Stage::Failed;
                 effects.fatal = Some(fault.to_string());
@@ -411,7 +434,10 @@ impl Core {
             return;
         };
         metadata.version = 1;
-        let directories = Arc::new(std::mem::take(&mut metadata.directories));
+        let found = Arc::new(Found {
+            directories: std::mem::take(&mut metadata.directories),
+            deleted: std::mem::take(&mut metadata.deleted),
+        });
         let image = Arc::new(metadata.image.clone());
         for core in 0..metadata.cores {
             effects.peers.push((
@@ -420,7 +446,7 @@ impl Core {
                     version: 1,
                     image: image.clone(),
                     records: Arc::default(),
-                    directories: Some(directories.clone()),
+                    found: Some(found.clone()),
                 },
             ));
         }

@@ -107,11 +107,15 @@ pub(super) struct Metadata {
     found: BTreeMap<String, Vec<u16>>,
     /// Where each partition is that has files.
     directories: BTreeMap<String, u16>,
+    /// Directories that are on their way out once the others are in order.
+    removals: Vec<FilePath>,
     replay: Option<Replay>,
     /// Data directories with a journal that could not be replayed: they fail with the first image.
     unreplayed: BTreeMap<u16, DiskFault>,
     /// Names of topics that the replayed log has deleted: their leftovers may be removed.
     deleted_names: BTreeSet<String>,
+    /// Topics that the replayed log has deleted.
+    deleted: BTreeSet<TopicId>,
     queue: VecDeque<(Asker, ControlRequest)>,
     committing: Option<Commit>,
     version: u64,
@@ -162,9 +166,11 @@ impl Metadata {
             directory_ids: setup.directories().collect(),
             found: BTreeMap::new(),
             directories: BTreeMap::new(),
+            removals: Vec::new(),
             replay: None,
             unreplayed: BTreeMap::new(),
             deleted_names: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             queue: VecDeque::new(),
             committing: None,
             version: 0,
@@ -256,6 +262,13 @@ impl Core {
                     metadata.closed = true;
                     self.finish_stop(effects);
                 }
+                log::Event::Foreign(found) => {
+                    metadata.stage = Stage::Failed;
+                    effects.fatal = Some(format!(
+                        "{METADATA_DIRECTORY} belongs to topic id {found}, not to the metadata"
+                    ));
+                    metadata.closed = true;
+                }
                 log::Event::Fenced(fault) => {
                     metadata.stage = Stage::Failed;
                     effects.fatal = Some(format!("the metadata log: {fault}"));
@@ -267,7 +280,8 @@ impl Core {
                 | log::Event::SpaceShort
                 | log::Event::SpaceGone
                 | log::Event::StartOffsetDurable(_)
-                | log::Event::Deleted => {}
+                | log::Event::Deleted
+                | log::Event::NotDeleted(_) => {}
             }
         }
     }
@@ -364,7 +378,7 @@ impl Core {
                     version,
                     image: image.clone(),
                     records: records.clone(),
-                    directories: None,
+                    found: None,
                 },
             ));
         }

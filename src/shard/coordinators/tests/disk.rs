@@ -60,7 +60,9 @@ impl Disk {
                 self.files.insert(file, contents.to_vec());
             }
             DiskOp::MakeDirectory { directory, .. } => {
-                self.directories.insert(directory);
+                if !self.directories.insert(directory) {
+                    return Ok(DiskOutput::Existed);
+                }
             }
             DiskOp::Rename { from, to, .. } => self.rename(&from, &to),
             DiskOp::Remove { file, .. } => {
