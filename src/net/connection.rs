@@ -24,6 +24,11 @@ const BUDGETED_BYTES_MIN: usize = 16 << 10;
 
 /// How long a peer may say nothing in the middle of a frame and keep the memory for all of it.
 const LULL: Duration = Duration::from_secs(1);
+/// Who sends fewer bytes than this in that time counts as one that says nothing.
+const PACE_BYTES_MIN: usize = 16 << 10;
+/// Who was too slow is first listened to again after so long, and each time it still is after twice
+/// as long, [`LULL`] at most: meanwhile what it sends is the kernel's to keep.
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a reply that is not taken is looked at.
 const UNSENT_LOOK: Duration = Duration::from_secs(1);
@@ -113,6 +118,51 @@ pub async fn serve<T: 'static>(
     Ended::Closed
 }
 
+/// How fast a peer sends its frame.
+struct Pace {
+    since: Mono,
+    bytes: usize,
+    /// How long to wait for more of one that was too slow last.
+    pause: Option<Duration>,
+}
+
+impl Pace {
+    fn new(now: Mono) -> Pace {
+        Pace {
+            since: now,
+            bytes: 0,
+            pause: None,
+        }
+    }
+
+    /// So many bytes came. If the peer is too slow to keep the memory for its whole frame, how long it
+    /// shall be left alone. One that was is so until it sends enough at once.
+    fn received(&mut self, bytes: usize, now: Mono) -> Option<Duration> {
+        self.bytes += bytes;
+        if self.bytes >= PACE_BYTES_MIN {
+            *self = Pace::new(now);
+            return None;
+        }
+        if self.pause.is_none() && now.since(self.since) < LULL {
+            return None;
+        }
+        let pause = self.pause.unwrap_or(SLOW_PAUSE);
+        *self = Pace {
+            pause: Some((pause * 2).min(LULL)),
+            ..Pace::new(now)
+        };
+        Some(pause)
+    }
+
+    /// Nothing came for [`LULL`].
+    fn fell_silent(&mut self, now: Mono) {
+        *self = Pace {
+            pause: Some(SLOW_PAUSE),
+            ..Pace::new(now)
+        };
+    }
+}
+
 struct Reader<T> {
     stream: Stream,
     replies: Replies<T>,
@@ -178,6 +228,7 @@ impl<T> Reader<T> {
 
     /// Receives until the buffer holds `wanted` bytes; false if the stream ends before.
     async fn fill(&mut self, wanted: usize, mut permit: Option<&mut Permit>) -> io::Result<bool> {
+        let mut pace = Pace::new(rt::clock::mono());
         while self.buffer.len() < wanted {
             let missing = wanted - self.buffer.len();
             let most = self
@@ -195,8 +246,18 @@ impl<T> Reader<T> {
                 },
                 Some(permit) => match self.receive_in_a_frame().await? {
                     Some(0) => return Ok(false),
-                    Some(count) => self.last_received = count,
-                    None => self.wait_out(permit, missing).await?,
+                    Some(count) => {
+                        self.last_received = count;
+                        let pause = pace.received(count, rt::clock::mono());
+                        let missing = wanted.saturating_sub(self.buffer.len());
+                        if let Some(pause) = pause.filter(|_| missing > 0) {
+                            self.wait_out(permit, missing, pause).await?;
+                        }
+                    }
+                    None => {
+                        self.wait_out(permit, missing, Duration::ZERO).await?;
+                        pace.fell_silent(rt::clock::mono());
+                    }
                 },
             }
         }
@@ -222,13 +283,22 @@ impl<T> Reader<T> {
         received
     }
 
-    /// While the peer says nothing in the middle of a frame, only what it has sent is kept, and
-    /// the rest of the frame's memory, of which `missing` bytes are not filled, serves others.
-    async fn wait_out(&mut self, permit: &mut Permit, missing: usize) -> io::Result<()> {
+    /// While the peer says nothing in the middle of a frame, and `pause` longer, only what it has sent
+    /// is kept, and the rest of the frame's memory, of which `missing` bytes are not filled, serves
+    /// others.
+    async fn wait_out(
+        &mut self,
+        permit: &mut Permit,
+        missing: usize,
+        pause: Duration,
+    ) -> io::Result<()> {
         // Into a smaller place: what is not filled may have been used before, and be resident.
         self.buffer = BytesMut::from(&self.buffer[..]);
         permit.lend(missing);
         let deadline = rt::clock::mono().after(self.limits.idle_max);
+        if !pause.is_zero() {
+            rt::sleep_until(rt::clock::mono().after(pause)).await;
+        }
         match rt::timeout(deadline, self.stream.readable()).await {
             Ok(readable) => readable?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
@@ -316,4 +386,44 @@ async fn send(stream: &Stream, parts: Vec<Part>) -> io::Result<()> {
     stream.send_beside_file(memory).await?;
     stream.cork(false);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_trickles_is_left_alone_for_longer_each_time_until_it_keeps_pace() {
+        let at = |ms: u64| Mono(ms * 1_000_000);
+        let mut pace = Pace::new(at(0));
+        assert_eq!(pace.received(1, at(500)), None, "its first second");
+        let mut pauses = Vec::new();
+        for ms in [1_000, 1_100, 1_300, 1_700, 2_500, 3_500] {
+            pauses.extend(pace.received(1, at(ms)));
+        }
+        let ms: Vec<_> = pauses.iter().map(Duration::as_millis).collect();
+        assert_eq!(ms, [100, 200, 400, 800, 1_000, 1_000]);
+        assert_eq!(
+            pace.received(PACE_BYTES_MIN, at(4_500)),
+            None,
+            "enough at once"
+        );
+        assert_eq!(
+            pace.received(1, at(5_000)),
+            None,
+            "a second of its own again"
+        );
+        assert!(pace.received(1, at(5_500)).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_fell_silent_keeps_the_memory_again_once_it_sends_enough() {
+        let at = |ms: u64| Mono(ms * 1_000_000);
+        let mut pace = Pace::new(at(0));
+        pace.fell_silent(at(1_000));
+        assert_eq!(pace.received(1, at(1_001)), Some(SLOW_PAUSE));
+        pace.fell_silent(at(2_000));
+        assert_eq!(pace.received(PACE_BYTES_MIN, at(2_001)), None);
+        assert_eq!(pace.received(1, at(2_002)), None);
+    }
 }
