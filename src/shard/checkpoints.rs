@@ -7,7 +7,8 @@
 //! the core serves.
 //!
 //! The bound is soft where very many logs are written to evenly: then a checkpoint vouches for
-//! little, and no more than [`AT_ONCE`] are written in each [`PAUSE_MS`].
+//! little, and costs more than the scan that it saves. So up to [`UNVOUCHED_BYTES_MOST`] only logs
+//! with [`WORTH_BYTES`] or more get one, and no more than [`AT_ONCE`] are written in each [`PAUSE_MS`].
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,11 @@ use super::message::Effects;
 
 /// What recovery may have to scan on one core, in bytes: a fraction of a second's reading.
 const UNVOUCHED_BYTES_MAX: u64 = 256 << 20;
+/// The same where that takes checkpoints that vouch for less than [`WORTH_BYTES`] each.
+const UNVOUCHED_BYTES_MOST: u64 = 1 << 30;
+/// A checkpoint is a new file, two syncs and a renaming: for less than this it is not worth it, in
+/// bytes.
+const WORTH_BYTES: u64 = 1 << 20;
 /// Appended bytes after which the core looks again.
 const LOOK_BYTES: u64 = 32 << 20;
 /// A log with less than this is scanned faster than its checkpoint is written, in bytes.
@@ -94,7 +100,11 @@ impl Core {
         for (bytes, slot) in rows {
             let of_recovery =
                 bytes >= RECOVERED_BYTES_MIN && self.checkpoints.recovered.contains(&slot);
-            if sum <= UNVOUCHED_BYTES_MAX && !of_recovery {
+            let limit = match bytes >= WORTH_BYTES {
+                true => UNVOUCHED_BYTES_MAX,
+                false => UNVOUCHED_BYTES_MOST,
+            };
+            if sum <= limit && !of_recovery {
                 continue;
             }
             if busy >= AT_ONCE {
