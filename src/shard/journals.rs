@@ -40,8 +40,8 @@ impl Journals {
         let options = Options {
             bytes: settings.journal_bytes,
             writes_min: settings.journal_writes_min as usize,
-            // What is not home yet stays in the cache as well: the rest of it must be able to go.
-            memory_bytes: setup.cache_bytes_max / 8 * 3,
+            // What is not home yet is in the cache, the same bytes: the rest of it must be able to go.
+            memory_bytes: setup.cache_bytes_max / 8 * 5,
         };
         let journal = |disk| {
             let owner = JOURNAL_OWNER + u32::from(disk);

@@ -9,6 +9,10 @@ use super::{Job, Journal, Outcome, Stage, Tracked, durable_write};
 
 /// Writes to files, and syncs of them, on their way at a time.
 const FILLING_MAX: usize = 8;
+/// The same while nothing waits for them: they take the disk and the CPU from the frames.
+const FILLING_AT_LEISURE: usize = 2;
+/// What is brought home at a time when images take too much memory: this part of what they may take.
+const DRAINED_PART: usize = 8;
 /// Bytes that are brought home in one write, at most, a single larger image excepted.
 const FILL_BYTES_MAX: usize = 512 << 10;
 
@@ -48,11 +52,26 @@ impl Journal {
         self.enqueue_wanted();
     }
 
-    /// Images are to leave the memory. They need not be durable in their files for that.
+    /// Images are to leave the memory. They need not be durable in their files for that. The files
+    /// with the most of them go first, and no more than is needed for a while: a write costs about
+    /// the same whatever its size, so the others had better gather more.
     pub(super) fn drain_memory(&mut self) {
-        let all = self.tracked.iter();
-        let held = all.filter(|(_, tracked)| !tracked.images.is_empty());
-        self.wanted.extend(held.map(|(file, _)| file.clone()));
+        let mut held: Vec<(usize, &FilePath)> = Vec::new();
+        for (file, tracked) in &self.tracked {
+            if tracked.filling == 0 && !tracked.images.is_empty() && !tracked.failed {
+                let lasting = tracked.images.iter().map(|image| image.data.capacity());
+                held.push((lasting.sum(), file));
+            }
+        }
+        held.sort_unstable_by(|one, other| other.cmp(one));
+        let mut bytes = 0;
+        for (more, file) in held {
+            if bytes > self.options.memory_bytes / DRAINED_PART {
+                break;
+            }
+            bytes += more;
+            self.wanted.push(file.clone());
+        }
         self.enqueue_wanted();
     }
 
@@ -64,8 +83,18 @@ impl Journal {
         self.wanted = wanted;
     }
 
+    /// How many writes and syncs of files may be on their way.
+    fn filling_max(&self) -> usize {
+        let late = self.position > self.extent_bytes() / 2;
+        let much = self.memory > self.options.memory_bytes;
+        match self.stage == Stage::Ready && self.wanting.is_empty() && !late && !much {
+            true => FILLING_AT_LEISURE,
+            false => FILLING_MAX,
+        }
+    }
+
     pub(super) fn bring_home(&mut self, out: &mut Outcome) {
-        while self.filling < FILLING_MAX
+        while self.filling < self.filling_max()
             && let Some(file) = self.queue.pop_front()
         {
             let Some(tracked) = self.tracked.get_mut(&file) else {
@@ -95,6 +124,7 @@ impl Journal {
                 count += 1;
             }
             tracked.filling = count;
+            self.memory_going += tracked.filling_bytes();
             let data = match count {
                 1 => first.data.clone(),
                 _ => {
@@ -132,6 +162,7 @@ impl Journal {
         let Some(tracked) = self.tracked.get_mut(file) else {
             return;
         };
+        self.memory_going -= tracked.filling_bytes();
         let count = std::mem::take(&mut tracked.filling);
         if let Some(fault) = failed {
             if fault.kind == FaultKind::NoSpace && !closing {

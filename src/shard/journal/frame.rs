@@ -72,8 +72,7 @@ impl Builder {
     /// Adds what a log wrote.
     pub(super) fn image(&mut self, topic: TopicId, path: &str, at: u64, image: &[u8]) {
         let (front, trailer) = image.split_at(image.len() - TRAILER_BYTES);
-        let filled = front.iter().rposition(|byte| *byte != 0);
-        let front = &front[..filled.map_or(0, |last| last + 1)];
+        let front = &front[..filled_bytes(front)];
         self.head(KIND_IMAGE, topic, path);
         let stored = (front.len() + trailer.len()) as u32;
         self.put(&at.to_le_bytes());
@@ -122,6 +121,20 @@ impl Builder {
         self.buf.pad_to_block();
         (Arc::new(self.buf), crc)
     }
+}
+
+/// Bytes before the zeros at the end. Many at a time: up to a block of them is looked at for each
+/// image.
+fn filled_bytes(bytes: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let mut end = bytes.len();
+    while let Some(last) = bytes[..end].last_chunk::<STEP>()
+        && *last == [0; STEP]
+    {
+        end -= STEP;
+    }
+    let filled = bytes[..end].iter().rposition(|byte| *byte != 0);
+    filled.map_or(0, |last| last + 1)
 }
 
 /// Bytes that an entry takes at most.

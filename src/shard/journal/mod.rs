@@ -30,6 +30,8 @@ mod frame;
 mod replay;
 mod report;
 mod route;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -209,6 +211,8 @@ pub(super) struct Journal {
     filling: usize,
     /// Of images that can be brought home.
     memory: usize,
+    /// Of those among them that are on their way.
+    memory_going: usize,
     /// What waits until files under a directory are on their way no more.
     directories: Vec<DiskOp>,
     jobs: BTreeMap<u32, Job>,
@@ -245,6 +249,7 @@ impl Journal {
             wanting: BTreeSet::new(),
             filling: 0,
             memory: 0,
+            memory_going: 0,
             directories: Vec::new(),
             jobs: BTreeMap::new(),
             next_job: 0,
@@ -291,6 +296,11 @@ impl Journal {
     pub(super) fn pump(&mut self, out: &mut Outcome) {
         for op in std::mem::take(&mut self.directories) {
             self.after_dropping(op, out);
+        }
+        // Not with the frames: with too much in memory none is written.
+        let staying = self.memory.saturating_sub(self.memory_going);
+        if staying > self.options.memory_bytes && self.queue.is_empty() {
+            self.drain_memory();
         }
         self.bring_home(out);
         self.settle_what_is_home();
@@ -372,6 +382,12 @@ impl Tracked {
             queued: false,
             failed: false,
         }
+    }
+
+    /// Memory of the images that are on their way home.
+    fn filling_bytes(&self) -> usize {
+        let filling = self.images.iter().take(self.filling);
+        filling.map(|image| image.data.capacity()).sum()
     }
 
     /// True when nothing of it is to be brought home, or to be made durable there.

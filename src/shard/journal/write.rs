@@ -163,11 +163,8 @@ impl Journal {
                 self.go_on_with(tracked.waiting, out);
             }
         }
-        let much = self.memory > self.options.memory_bytes && self.queue.is_empty();
         if self.stage == Stage::Leaving {
             self.drain_all();
-        } else if much {
-            self.drain_memory();
         }
     }
 

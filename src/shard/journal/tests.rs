@@ -1,0 +1,140 @@
+//! A journal by itself: the test is the log that asks and the disk that answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::*;
+use crate::base::DiskOutput;
+
+const OWNER: u32 = 900;
+
+struct World {
+    journal: Journal,
+    /// What the disk was asked and has not answered yet.
+    asked: VecDeque<DiskOp>,
+    /// Answers to the logs.
+    answered: Vec<DiskDone>,
+    next: u32,
+}
+
+impl World {
+    fn new(options: Options) -> World {
+        let mut world = World {
+            journal: Journal::new(OWNER, 0, 0, Pool::new(1 << 20), options),
+            asked: VecDeque::new(),
+            answered: Vec::new(),
+            next: 0,
+        };
+        // The first small write makes the journal and goes past it.
+        world.write("first-0", 0, 1);
+        world.end_turn();
+        world.serve_all();
+        assert_eq!(world.journal.stage, Stage::Ready);
+        world.answered.clear();
+        world
+    }
+
+    /// A log's durable write of so many blocks.
+    fn write(&mut self, log: &str, at: usize, blocks: usize) {
+        let sequence = self.next;
+        self.next += 1;
+        let mut data = Buf::allocate(blocks * BLOCK);
+        data.set_len(blocks * BLOCK);
+        data.fill(7);
+        let file = FilePath::new(0, &format!("{log}/0.log"));
+        let id = OpId { owner: 1, sequence };
+        let op = durable_write(id, file, (at * BLOCK) as u64, Arc::new(data));
+        let mut out = Outcome::default();
+        self.journal.route(TopicId([1; 16]), op, &mut out);
+        self.take(out);
+    }
+
+    fn end_turn(&mut self) {
+        let mut out = Outcome::default();
+        self.journal.pump(&mut out);
+        self.journal.end_turn(&mut out);
+        self.take(out);
+    }
+
+    fn take(&mut self, out: Outcome) {
+        self.asked.extend(out.ops);
+        self.answered.extend(out.done);
+    }
+
+    /// The disk does the oldest of what it was asked.
+    fn serve(&mut self) -> Option<DiskOp> {
+        let op = self.asked.pop_front()?;
+        let id = op.id();
+        let done = DiskDone {
+            id,
+            result: Ok(DiskOutput::Done),
+        };
+        if id.owner == OWNER {
+            let mut out = Outcome::default();
+            self.journal.own_done(done, &mut out);
+            self.take(out);
+        } else {
+            self.journal.direct_done(id);
+            self.answered.push(done);
+        }
+        self.end_turn();
+        Some(op)
+    }
+
+    fn serve_all(&mut self) -> usize {
+        let mut count = 0;
+        while self.serve().is_some() {
+            count += 1;
+            assert!(count < 10_000, "it never comes to rest");
+        }
+        count
+    }
+}
+
+fn options() -> Options {
+    Options {
+        bytes: 4 << 20,
+        writes_min: 0,
+        memory_bytes: 16 * BLOCK,
+    }
+}
+
+#[test]
+fn what_takes_too_much_memory_goes_home_though_no_frame_can_be_written() {
+    let mut world = World::new(options());
+    // The second frame alone is more than may be in memory; the third has to wait for that.
+    for round in 0..32 {
+        for log in 0..8 {
+            world.write(&format!("log-{log}"), round, 1);
+        }
+        world.end_turn();
+    }
+    world.serve_all();
+    assert_eq!(world.answered.len(), 256, "nobody waits for a timer");
+    assert!(
+        world.journal.memory <= options().memory_bytes,
+        "{} bytes in memory",
+        world.journal.memory
+    );
+}
+
+#[test]
+fn the_files_with_the_most_in_memory_go_home_first_and_the_others_gather_more() {
+    let mut world = World::new(options());
+    for at in 0..12 {
+        world.write("much-0", at, 1);
+    }
+    for log in 0..8 {
+        world.write(&format!("little-{log}"), 0, 1);
+    }
+    world.end_turn();
+    world.serve_all();
+    let held = |log: &str| {
+        let file = FilePath::new(0, &format!("{log}/0.log"));
+        let tracked = world.journal.tracked.get(&file);
+        tracked.map_or(0, |tracked| tracked.images.len())
+    };
+    assert_eq!(held("much-0"), 0, "it went home in one write");
+    assert_eq!(world.journal.counts.brought_home, 1);
+    assert!((0..8).all(|log| held(&format!("little-{log}")) == 1));
+}
