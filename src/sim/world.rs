@@ -232,11 +232,22 @@ impl World {
         {
             if self.trace.step > limit {
                 let waiting: Vec<_> = self.waiting.iter().take(5).collect();
-                return Err(format!("too long waited for {what}; tickets {waiting:?}"));
+                let (ready, done) = (self.is_ready(), self.clients_are_done());
+                let faults: Vec<_> = self.faults().collect();
+                return Err(format!(
+                    "too long waited for {what}; tickets {waiting:?}, cores ready: {ready}, \
+                     clients done: {done}, faults {faults:?}"
+                ));
             }
             self.next()?;
         }
         Ok(())
+    }
+
+    fn faults(&self) -> impl Iterator<Item = &Fault> {
+        let seats = self.broker.seats.iter();
+        let partitions = seats.flat_map(|seat| seat.core.partitions());
+        partitions.filter_map(|partition| partition.fault())
     }
 
     /// No log waits to be opened again after it found no space for a write.
