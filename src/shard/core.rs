@@ -28,6 +28,10 @@ use super::reads::Jobs;
 use super::records_deletion::Deletions;
 use super::volumes::{VOLUME_OWNER, Volumes};
 
+/// Partitions that are asked in vain for cache to drop in one turn. With 10,000 that each hold nothing
+/// but the block that they write again, to ask all of them in every turn takes all of a core's time.
+pub(super) const TRIMMED_IN_VAIN_MAX: u32 = 64;
+
 /// Where a partition stands in the core's table; also the `owner` of its disk operations. A slot is
 /// never used twice, so that a late completion cannot reach another partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,7 +116,7 @@ pub struct Core {
     /// Memory that the keys of a log under compaction take: less is left for the cache.
     pub(super) key_bytes: usize,
     cache_bytes: usize,
-    cache_hand: u32,
+    pub(super) cache_hand: u32,
     partition_events: Vec<PartitionEvent>,
 }
 
@@ -575,12 +579,13 @@ impl Core {
         self.cache_bytes = self.cache_bytes + now - before;
     }
 
-    /// Drops cache until the budget holds: round the partitions, so that none is drained alone.
+    /// Drops cache until the budget holds: round the partitions, so that none is drained alone. Where
+    /// most have nothing that may go, it is gone on from there in the next turn.
     fn trim_cache(&mut self) {
         let slots = self.partitions.slots.len() as u32;
-        let mut visited = 0;
+        let (mut visited, mut in_vain) = (0, 0);
         let limit = self.setup.cache_bytes_max.saturating_sub(self.key_bytes);
-        while self.cache_bytes > limit && visited < slots {
+        while self.cache_bytes > limit && visited < slots && in_vain < TRIMMED_IN_VAIN_MAX {
             let slot = Slot(self.cache_hand % slots.max(1));
             self.cache_hand = self.cache_hand.wrapping_add(1);
             visited += 1;
@@ -588,6 +593,7 @@ impl Core {
             let awaited = self.jobs.need_the_disk(slot) || self.is_loading(slot);
             if let Some(partition) = self.partitions.get_mut(slot) {
                 let evicted = partition.evict(excess, awaited);
+                in_vain += u32::from(evicted == 0);
                 self.measurements.cache.evicted_bytes += evicted as u64;
                 self.count_cache(slot);
             }

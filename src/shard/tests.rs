@@ -14,6 +14,11 @@ use crate::cluster::records::{NewPartition, RegisterBroker};
 use crate::cluster::{Image, Record};
 use crate::log::Fault;
 
+use crate::base::TopicPartition;
+use crate::record::{BatchBuilder, Codec};
+
+use super::core::TRIMMED_IN_VAIN_MAX;
+use super::message::{AppendRequest, Request, Ticket};
 use super::{Core, Effects, Event, Found, PeerMessage, Setup};
 
 const NOW: Now = Now {
@@ -364,4 +369,54 @@ fn a_directory_of_a_topic_that_lives_under_another_name_is_left_to_a_person() {
     );
     let mut offline = world.core.partitions();
     assert!(offline.all(|partition| !partition.is_ready()));
+}
+
+/// At 10,000 partitions, a core's time went into asking each of them in each turn for cache that none
+/// of them could drop.
+#[test]
+fn a_turn_does_not_ask_all_partitions_for_cache_that_none_of_them_can_drop() {
+    let (image, ours) = orders();
+    let count = ours.len() as u32;
+    assert!(count > TRIMMED_IN_VAIN_MAX, "{count}");
+    let mut world = World::with(Setup {
+        core: CoreId(1),
+        cores: 2,
+        cache_bytes_max: 1,
+        ..setup()
+    });
+    world.metadata = Some(ORDERS);
+    world.first_image(&image, BTreeSet::new());
+    world.run_disk();
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.append(1_750_000_000_000, None, Some(b"value"), &[]);
+    let batch = Bytes::from(builder.finish());
+    let ours = ours.iter().map(|name| TopicPartition {
+        topic: ORDERS,
+        partition: PartitionIndex(name["orders-".len()..].parse().expect("a number")),
+    });
+    let request = AppendRequest {
+        produce_version: 9,
+        from_coordinator: false,
+        batches: ours.map(|id| (id, batch.clone())).collect(),
+        sent: NOW.mono,
+    };
+    world.step(Event::Request {
+        ticket: Ticket {
+            core: CoreId(1),
+            number: 1,
+        },
+        request: Request::Append(request),
+    });
+    world.run_disk();
+    assert_eq!(world.effects.replies.len(), 1);
+    let mut hand = world.core.cache_hand;
+    for _ in 0..count {
+        world.step(Event::Tick);
+        let asked = world.core.cache_hand - hand;
+        assert_eq!(
+            asked, TRIMMED_IN_VAIN_MAX,
+            "the next turn goes on from there"
+        );
+        hand = world.core.cache_hand;
+    }
 }
