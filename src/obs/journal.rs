@@ -13,7 +13,7 @@ pub struct Journal {
     pub entries: u64,
     /// How often an extent was begun.
     pub recycles: u64,
-    /// Writes of logs that would have been gathered, had there been room.
+    /// Small writes of logs that would have been gathered, had there been room, or fewer files in it.
     pub bypasses: u64,
     /// Writes that brought what a journal held to its file.
     pub brought_home: u64,
@@ -49,7 +49,7 @@ impl Journal {
         );
         walk.counter(
             "corelane_journal_bypasses_total",
-            "Writes that went past a full journal.",
+            "Small writes that went past a full journal, or one with enough files.",
             self.bypasses,
         );
         walk.counter(

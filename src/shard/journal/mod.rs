@@ -10,7 +10,8 @@
 //! home, durably, and its first block has been wiped. Until then the file of each of its entries is
 //! *tracked*: every durable write to it goes through the journal, whatever its size, and everything
 //! else that touches the file waits until it is *settled*, that is until its images are home and a
-//! frame says that what the journal held of it is void. So replaying all frames in their order never
+//! frame says that what the journal held of it is void. Only so many files are tracked at a time; the
+//! others are written as if there were no journal. So replaying all frames in their order never
 //! puts something old over something new, however often it is done, and a file that was sealed,
 //! renamed or removed is left alone.
 //!
@@ -54,6 +55,11 @@ const FRAME_BYTES_MAX: usize = 512 << 10;
 const SETTLING_BYTES: u64 = 64 << 10;
 /// The smallest extent, in bytes.
 pub(super) const EXTENT_BYTES_MIN: u64 = 192 << 10;
+/// Bytes of an extent for each file that may be tracked. Before an extent is used again each file in
+/// it is synced, one by one and at a cost of its own: unless a file has gathered several small writes
+/// by then, the frames only wait for that. In 64 MiB these are 2,048 files, which are synced while the
+/// other extent takes what comes meanwhile; of 10,000 they were not.
+const BYTES_A_FILE: u64 = 32 << 10;
 /// What the names of journals begin with; the number of the core follows.
 pub const FILE_PREFIX: &str = ".journal-";
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::base::{BLOCK, Buf, DiskDone, DiskFault, DiskOp, FaultKind, FilePath, OpId, TopicId};
 
 use super::{
-    EIO, Gathered, Job, Journal, Outcome, SETTLING_BYTES, SMALL_BYTES_MAX, Stage, Tracked,
-    durable_write,
+    BYTES_A_FILE, EIO, Gathered, Job, Journal, Outcome, SETTLING_BYTES, SMALL_BYTES_MAX, Stage,
+    Tracked, durable_write,
 };
 
 impl Journal {
@@ -73,9 +73,7 @@ impl Journal {
         let crowd = self.direct.len() + self.gathered.len() >= self.options.writes_min;
         let ready = self.stage == Stage::Ready;
         let limit = self.extent_bytes();
-        if ready && small && crowd && self.waits_for_room() && !self.tracked.contains_key(&file) {
-            self.counts.bypasses += 1;
-        } else if let Some(tracked) = self.tracked.get_mut(&file) {
+        if let Some(tracked) = self.tracked.get_mut(&file) {
             // Alone it would not fit into what may be left of an extent.
             let huge = data.len() as u64 > limit / 4;
             if huge || !ready || !tracked.waiting.is_empty() || tracked.failed {
@@ -85,10 +83,14 @@ impl Journal {
             tracked.owner = id.owner;
             tracked.coming += 1;
             return self.gather(id, file, at, data);
-        } else if ready && small && (crowd || self.flight.is_some()) {
-            let tracked = Tracked::new(id.owner, topic);
-            self.tracked.insert(file.clone(), tracked);
-            return self.gather(id, file, at, data);
+        }
+        if ready && small && (crowd || self.flight.is_some()) {
+            if !self.tracks_enough() && !(crowd && self.waits_for_room()) {
+                let tracked = Tracked::new(id.owner, topic);
+                self.tracked.insert(file.clone(), tracked);
+                return self.gather(id, file, at, data);
+            }
+            self.counts.bypasses += 1;
         }
         if self.stage == Stage::Absent && small && crowd {
             self.make(out);
@@ -114,6 +116,11 @@ impl Journal {
             zeros_from: Some(0),
             from_reserve: false,
         });
+    }
+
+    /// A file of which nothing is held had better be written for itself: see [`BYTES_A_FILE`].
+    fn tracks_enough(&self) -> bool {
+        self.tracked.len() as u64 >= self.extent_bytes() / BYTES_A_FILE
     }
 
     /// One of the journal's files can take no frame before the other extent is free.

@@ -138,3 +138,42 @@ fn the_files_with_the_most_in_memory_go_home_first_and_the_others_gather_more() 
     assert_eq!(world.journal.counts.brought_home, 1);
     assert!((0..8).all(|log| held(&format!("little-{log}")) == 1));
 }
+
+#[test]
+fn with_enough_files_in_the_journal_others_are_written_for_themselves_until_it_lets_go_of_some() {
+    let mut world = World::new(options());
+    let most = (options().bytes / 2 / BYTES_A_FILE) as usize;
+    // Each of them twice: what is tracked goes on through the journal.
+    for round in 0..2 {
+        for log in 0..most + 8 {
+            world.write(&format!("log-{log}"), round, 1);
+        }
+    }
+    assert_eq!(
+        world.asked.len(),
+        16,
+        "two writes to each of the last eight"
+    );
+    let direct = |op: &DiskOp| op.target().path.starts_with("log-") && op.id().owner != OWNER;
+    assert!(world.asked.iter().all(direct));
+    world.end_turn();
+    world.serve_all();
+    assert_eq!(world.journal.counts.entries, 2 * most as u64);
+    assert_eq!(world.journal.counts.bypasses, 16);
+    assert_eq!(world.journal.tracked.len(), most);
+    assert_eq!(world.answered.len(), 2 * (most + 8));
+
+    // Looked at again and again without anything new, it is emptied: the others have their turn.
+    for _ in 0..5 {
+        let mut out = Outcome::default();
+        world.journal.rest(&mut out);
+        world.take(out);
+        world.serve_all();
+    }
+    assert_eq!(world.journal.tracked.len(), 0);
+    world.write("log-last", 0, 1);
+    world.end_turn();
+    world.serve_all();
+    assert_eq!(world.journal.tracked.len(), 1);
+    assert_eq!(world.journal.counts.bypasses, 16);
+}
