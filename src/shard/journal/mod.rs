@@ -38,7 +38,9 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::{BLOCK, Buf, DiskDone, DiskFault, DiskOp, FilePath, OpId, Pool, TopicId};
+use crate::base::{
+    BLOCK, Buf, DiskDone, DiskFault, DiskOp, DiskOutput, FilePath, OpId, Pool, TopicId,
+};
 use crate::obs::Journal as Measured;
 
 use frame::{Place, entry_bytes};
@@ -60,6 +62,9 @@ pub(super) const EXTENT_BYTES_MIN: u64 = 192 << 10;
 /// by then, the frames only wait for that. In 64 MiB these are 2,048 files, which are synced while the
 /// other extent takes what comes meanwhile; of 10,000 they were not.
 const BYTES_A_FILE: u64 = 32 << 10;
+/// A journal is made if there is so many times its size on the disk, the reserve left out: what it
+/// saves is not worth the room for records.
+const SPACE_TIMES: u64 = 16;
 /// What the names of journals begin with; the number of the core follows.
 pub const FILE_PREFIX: &str = ".journal-";
 
@@ -81,7 +86,7 @@ pub(super) struct Outcome {
 enum Stage {
     /// There is none yet.
     Absent,
-    /// Its blocks are being written, synced, and its name made durable.
+    /// The disk is asked for its space, then its blocks are written, synced, and its name made durable.
     Making,
     Ready,
     /// What it holds is brought home; then it is emptied and not used again.
@@ -164,6 +169,7 @@ struct Flight {
 /// What an operation of the journal itself was for.
 #[derive(Debug)]
 enum Job {
+    Space,
     Allocate,
     Sync,
     Name,
@@ -324,8 +330,13 @@ impl Journal {
         let Some(job) = self.jobs.remove(&done.id.sequence) else {
             return;
         };
-        let failed = done.result.err();
+        let (space, failed) = match done.result {
+            Ok(DiskOutput::Space(space)) => (Some(space), None),
+            Ok(_) => (None, None),
+            Err(fault) => (None, Some(fault)),
+        };
         match job {
+            Job::Space => self.make_within(space.unwrap_or_default(), out),
             Job::Allocate | Job::Sync | Job::Name if failed.is_some() => {
                 // Nothing depends on it yet. The name goes with the next start.
                 self.stage = Stage::Gone;

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::{BLOCK, Buf, DiskDone, DiskFault, DiskOp, FaultKind, FilePath, OpId, TopicId};
+use crate::base::{
+    BLOCK, Buf, DiskDone, DiskFault, DiskOp, FaultKind, FilePath, OpId, Space, TopicId,
+};
 
 use super::{
-    BYTES_A_FILE, EIO, Gathered, Job, Journal, Outcome, SETTLING_BYTES, SMALL_BYTES_MAX, Stage,
-    Tracked, durable_write,
+    BYTES_A_FILE, EIO, Gathered, Job, Journal, Outcome, SETTLING_BYTES, SMALL_BYTES_MAX,
+    SPACE_TIMES, Stage, Tracked, durable_write,
 };
 
 impl Journal {
@@ -105,9 +107,22 @@ impl Journal {
         self.gathered.push_back(Gathered { id, file, at, data });
     }
 
-    /// Makes the journal's file: written with zeros, its size and name durable.
+    /// Makes the journal, if the disk has the space.
     fn make(&mut self, out: &mut Outcome) {
         self.stage = Stage::Making;
+        let directory = self.file.parent();
+        let id = self.start(Job::Space);
+        out.ops.push(DiskOp::Space { id, directory });
+    }
+
+    /// Makes the journal's file: written with zeros, its size and name durable. On a disk with less
+    /// space there is no journal before the next start.
+    pub(super) fn make_within(&mut self, space: Space, out: &mut Outcome) {
+        let room = space.usable.saturating_sub(space.reserve) / SPACE_TIMES;
+        if self.closing || room < 2 * self.extent_bytes() {
+            self.stage = Stage::Gone;
+            return;
+        }
         let (file, size) = (self.file.clone(), 2 * self.extent_bytes());
         out.ops.push(DiskOp::Allocate {
             id: self.start(Job::Allocate),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::*;
-use crate::base::DiskOutput;
+use crate::base::{DiskOutput, Space};
 
 const OWNER: u32 = 900;
 
@@ -15,21 +15,33 @@ struct World {
     /// Answers to the logs.
     answered: Vec<DiskDone>,
     next: u32,
+    space: Space,
 }
 
 impl World {
     fn new(options: Options) -> World {
+        let space = Space {
+            total: u64::MAX,
+            usable: SPACE_TIMES * options.bytes + 1000,
+            reserve: 1000,
+        };
+        let world = World::within(space, options);
+        assert_eq!(world.journal.stage, Stage::Ready);
+        world
+    }
+
+    fn within(space: Space, options: Options) -> World {
         let mut world = World {
             journal: Journal::new(OWNER, 0, 0, Pool::new(1 << 20), options),
             asked: VecDeque::new(),
             answered: Vec::new(),
             next: 0,
+            space,
         };
         // The first small write makes the journal and goes past it.
         world.write("first-0", 0, 1);
         world.end_turn();
         world.serve_all();
-        assert_eq!(world.journal.stage, Stage::Ready);
         world.answered.clear();
         world
     }
@@ -65,9 +77,13 @@ impl World {
     fn serve(&mut self) -> Option<DiskOp> {
         let op = self.asked.pop_front()?;
         let id = op.id();
+        let output = match op {
+            DiskOp::Space { .. } => DiskOutput::Space(self.space),
+            _ => DiskOutput::Done,
+        };
         let done = DiskDone {
             id,
-            result: Ok(DiskOutput::Done),
+            result: Ok(output),
         };
         if id.owner == OWNER {
             let mut out = Outcome::default();
@@ -176,4 +192,21 @@ fn with_enough_files_in_the_journal_others_are_written_for_themselves_until_it_l
     world.serve_all();
     assert_eq!(world.journal.tracked.len(), 1);
     assert_eq!(world.journal.counts.bypasses, 16);
+}
+
+#[test]
+fn no_journal_is_made_on_a_disk_that_it_would_take_a_large_part_of() {
+    let space = Space {
+        total: u64::MAX,
+        usable: SPACE_TIMES * options().bytes + 999,
+        reserve: 1000,
+    };
+    let mut world = World::within(space, options());
+    assert_eq!(world.journal.stage, Stage::Gone);
+    world.write("log-0", 0, 1);
+    assert_eq!(world.asked.len(), 1, "written as if there were none");
+    world.end_turn();
+    assert_eq!(world.serve_all(), 1);
+    assert_eq!(world.answered.len(), 1);
+    assert!(world.journal.is_closed());
 }
