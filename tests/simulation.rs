@@ -54,6 +54,17 @@ fn seeds_42_158_159_and_228_a_topic_made_again_does_not_begin_in_what_a_failed_d
     }
 }
 
+/// The start removed all that lay below the start offset of an emptied log; then the checkpoint, which
+/// alone said where it goes on, was damaged (10893, 18342). And what is offline from the start on was
+/// taken for an emptied log by the simulation itself (3350).
+#[test]
+fn seeds_3350_10893_and_18342_an_emptied_log_gives_no_offset_out_twice() {
+    for seed in [3350, 10893, 18342] {
+        let report = run(seed, &Options::default());
+        assert!(report.is_ok(), "{report:?}");
+    }
+}
+
 /// Otherwise the promise is not put to the test at all.
 #[test]
 fn operations_on_names_fail_too() {

@@ -299,7 +299,8 @@ impl Log {
         for sealed in &stored.sealed {
             let segment = self.vouched_segment(sealed);
             match files.remove(&segment.base) {
-                Some(_) if segment.end <= self.start => self.discard(&segment, out),
+                // Goes when another file says where the log goes on.
+                Some(_) if segment.end <= self.start => self.trash.retire(segment),
                 None if segment.end <= self.start => {}
                 Some(size) if size == sealed.bytes => self.segments.push(segment),
                 Some(size) => return Err(damaged(&segment, size.min(sealed.bytes))),

@@ -19,6 +19,11 @@ pub(super) struct Trash {
 }
 
 impl Trash {
+    /// A segment that lies below the start offset.
+    pub(super) fn retire(&mut self, segment: Segment) {
+        self.retiring.push(segment);
+    }
+
     /// When the next file is to be removed.
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.due.iter().map(|(at, _)| *at).min()
@@ -57,7 +62,7 @@ impl Log {
             .count();
         for segment in self.segments.drain(..gone) {
             self.cache.forget(segment.base);
-            self.trash.retiring.push(segment);
+            self.trash.retire(segment);
         }
         self.retire_below_durable_start(out);
     }

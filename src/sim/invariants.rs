@@ -29,7 +29,9 @@ impl Watch {
     pub(super) fn look(&mut self, core: &Core, model: &mut Model) -> Result<(), String> {
         for partition in core.partitions() {
             let id = partition.id();
-            if !partition.is_ready() {
+            // One that is offline shows nothing of its log, whether it was ever opened or not.
+            let unseen = partition.fault().is_some() && !self.high_watermarks.contains_key(&id);
+            if !partition.is_ready() || unseen {
                 self.reopening.insert(id);
                 continue;
             }

@@ -83,6 +83,57 @@ fn an_emptied_log_goes_on_where_it_was_even_without_its_checkpoint() {
     );
 }
 
+/// Found by the simulation (seeds 10893 and 18342): the start removed the files below the start offset
+/// before another one said where the log goes on.
+#[test]
+fn a_log_that_is_opened_before_its_old_files_are_gone_keeps_its_end_even_without_its_checkpoint() {
+    let options = Options {
+        retention_ms: 10,
+        file_delete_delay_ms: 0,
+        ..Options::default()
+    };
+    let mut world = World::new(1, options);
+    world.append_all(&batch(2, 3000, 1_000_000, 0));
+    world.tick(100);
+    world.log.enforce_retention(world.now, &mut world.out);
+    world.run();
+    let file = directory().join("checkpoint");
+    let before = world
+        .disk
+        .files
+        .get(&file)
+        .map(|checkpoint| checkpoint.now.clone());
+    world
+        .log
+        .checkpoint(Bytes::from_static(b""), &mut world.out);
+    let changed = |world: &World| {
+        let now = world.disk.files.get(&file);
+        now.map(|checkpoint| &checkpoint.now) != before.as_ref()
+    };
+    while !changed(&world) {
+        world.disk.pending.append(&mut world.out);
+        assert!(world.step(), "the checkpoint is written");
+    }
+    world.reopen();
+    world.ready();
+    assert_eq!(world.log.start_offset(), Offset(2), "all is expired");
+    world.disk.files.remove(&file);
+    world.reopen();
+    world.ready();
+    assert_eq!(
+        world.log.end_offset(),
+        Offset(2),
+        "no offset is given twice"
+    );
+    for _ in 0..2 {
+        world.tick(100);
+        world.log.enforce_retention(world.now, &mut world.out);
+        world.run_with_checkpoint(b"");
+    }
+    let first = directory().join("00000000000000000000.log");
+    assert!(!world.disk.files.contains_key(&first), "gone in the end");
+}
+
 /// Otherwise each life could add as much again before the first checkpoint.
 #[test]
 fn what_was_scanned_counts_towards_the_next_checkpoint() {
