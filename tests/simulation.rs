@@ -65,6 +65,14 @@ fn seeds_3350_10893_and_18342_an_emptied_log_gives_no_offset_out_twice() {
     }
 }
 
+/// A start removed what a compaction had left half-made, and nobody waited for it: the next compaction
+/// had written a file of the same name by then, and found it gone.
+#[test]
+fn seed_28723_what_a_crash_left_half_made_is_gone_before_a_log_opens() {
+    let report = run(28723, &Options::default());
+    assert!(report.is_ok(), "{report:?}");
+}
+
 /// Otherwise the promise is not put to the test at all.
 #[test]
 fn operations_on_names_fail_too() {

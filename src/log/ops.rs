@@ -85,6 +85,8 @@ pub(super) enum OpenStep {
     Tail { at: u64 },
     /// What a compaction left is put right.
     Compaction,
+    /// A file that a crash left half-made is removed, if it can be.
+    Sweep,
 }
 
 /// Hands out operation ids and remembers what each is for.

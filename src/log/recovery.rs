@@ -47,6 +47,8 @@ pub(super) struct Recovery {
     topic: Option<Option<TopicId>>,
     checkpoint: Option<Option<Checkpoint>>,
     restore: Restore,
+    /// Removals of what a crash left half-made; none before they are begun.
+    sweeping: Option<usize>,
     /// Operations to wait for before the next step.
     settling: usize,
     phase: Phase,
@@ -152,6 +154,14 @@ impl Log {
                     return self.survey(recovery, out, events);
                 }
             }
+            OpenStep::Sweep => {
+                // One that stays is in nobody's way: its name is written over when it is wanted.
+                let left = recovery.sweeping.map_or(0, |left| left.saturating_sub(1));
+                recovery.sweeping = Some(left);
+                if left == 0 {
+                    return self.survey(recovery, out, events);
+                }
+            }
             OpenStep::Settle => {
                 result.map_err(Fault::Disk)?;
                 recovery.settling -= 1;
@@ -215,7 +225,14 @@ impl Log {
             recovery.checkpoint = Some(stored);
             return Ok(false);
         }
-        self.sweep(&entries, out);
+        let left = *recovery
+            .sweeping
+            .get_or_insert_with(|| self.sweep(&entries, out));
+        if left > 0 {
+            recovery.entries = Some(entries);
+            recovery.checkpoint = Some(stored);
+            return Ok(false);
+        }
         let mut files: BTreeMap<Offset, u64> = entries
             .iter()
             .filter(|entry| !entry.is_directory && entry.name.ends_with(".log"))
@@ -250,8 +267,9 @@ impl Log {
         Ok(false)
     }
 
-    /// Removes what a crash left half-made or half-deleted. Nobody waits for it.
-    fn sweep(&mut self, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) {
+    /// Removes what a crash left half-made or half-deleted; says how many files that is. All are gone
+    /// before the log opens: one that is removed later might be the next of the same name.
+    fn sweep(&mut self, entries: &[DirectoryEntry], out: &mut Vec<DiskOp>) -> usize {
         let names: BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
         let orphan = |name: &str| {
             let base = base_of(name).filter(|_| name.ends_with(".index"));
@@ -262,16 +280,18 @@ impl Log {
         let left_over = |name: &str| {
             name.ends_with(".tmp") || name.ends_with(".deleted") || unfinished(name) || orphan(name)
         };
+        let begun = out.len();
         for entry in entries
             .iter()
             .filter(|entry| !entry.is_directory && left_over(&entry.name))
         {
             let file = self.directory.join(&entry.name);
             out.push(DiskOp::Remove {
-                id: self.ops.start(Job::Removed),
+                id: self.ops.start(Job::Open(OpenStep::Sweep)),
                 file,
             });
         }
+        out.len() - begun
     }
 
     /// Takes over what the checkpoint vouches for; what it does not stays in `files`.
@@ -601,7 +621,8 @@ impl Recovery {
                 | OpenStep::Scan { .. }
                 | OpenStep::Search { .. }
                 | OpenStep::Tail { .. }
-                | OpenStep::Compaction,
+                | OpenStep::Compaction
+                | OpenStep::Sweep,
                 _,
             ) => {}
         }
