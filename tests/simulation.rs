@@ -73,6 +73,18 @@ fn seed_28723_what_a_crash_left_half_made_is_gone_before_a_log_opens() {
     assert!(report.is_ok(), "{report:?}");
 }
 
+/// Segments below the start offset got their other names in any order: one in the middle was left, and
+/// without the checkpoint the empty one at the end seemed not to follow. Deeper than the usual run.
+#[test]
+fn seed_1035_segments_that_are_deleted_leave_no_gap_behind() {
+    let deep = Options {
+        steps: Some(10_000),
+        ..Options::default()
+    };
+    let report = run(1035, &deep);
+    assert!(report.is_ok(), "{report:?}");
+}
+
 /// Otherwise the promise is not put to the test at all.
 #[test]
 fn operations_on_names_fail_too() {

@@ -245,7 +245,7 @@ impl Log {
             Job::IndexLoad { segment } => self.index_loaded(segment, &output, out, events),
             Job::IndexScan { segment, at } => self.index_scanned(segment, at, &output, out, events),
             Job::Fill(range) => self.filled(&range, output, events),
-            Job::Retire { file } => self.retired(now, file),
+            Job::Retire { file } => self.retired(now, file, out),
             Job::DeleteRename { renamed, kept } => self.renamed_away(renamed, kept, out, events),
             Job::Compact(step) => self.compaction_done(now, step, output, out, events),
             Job::IndexSaved | Job::Removed | Job::Nothing => {}
@@ -332,7 +332,11 @@ impl Log {
             }
             Job::MoveAway { .. } => self.stays_in_the_way(now, fault, events),
             Job::Compact(step) => self.compaction_failed(step, fault, events),
-            Job::IndexSaved | Job::Removed | Job::Nothing | Job::Retire { .. } => {}
+            Job::Retire { file } if fault.kind == FaultKind::NotFound => {
+                self.retired(now, file, out);
+            }
+            Job::Retire { .. } => self.not_retired(),
+            Job::IndexSaved | Job::Removed | Job::Nothing => {}
         }
     }
 

@@ -12,8 +12,11 @@ use super::{Log, Stage};
 /// Files on their way out.
 #[derive(Debug, Default)]
 pub(super) struct Trash {
-    /// Segments below the start offset, once that is durable.
+    /// Segments below the start offset, that have their names yet.
     retiring: Vec<Segment>,
+    /// The one of them that gets another name now. In order, one after the other: what is left when a
+    /// crash comes follows without a gap, and says even without a checkpoint where the log goes on.
+    renaming: Option<Offset>,
     /// Files to be removed, and when.
     due: Vec<(Mono, FilePath)>,
 }
@@ -116,36 +119,29 @@ impl Log {
         count
     }
 
-    /// The start offset is durable: files below it get another name.
+    /// The start offset is durable: the oldest file below it gets another name.
     pub(super) fn retire_below_durable_start(&mut self, out: &mut Vec<DiskOp>) {
         let start = self.keeper.start_on_disk;
         let any = self.trash.retiring.iter().any(|old| old.end <= start);
-        if !any || !self.end_has_a_name(out) {
+        if !any || self.trash.renaming.is_some() || !self.end_has_a_name(out) {
             return;
         }
-        let (gone, kept) = self
-            .trash
-            .retiring
-            .drain(..)
-            .partition(|segment| segment.end <= start);
-        self.trash.retiring = kept;
-        let gone: Vec<Segment> = gone;
-        for segment in gone {
-            let to = self
-                .directory
-                .join(&format!("{}.deleted", segment.file.name()));
-            let id = self.ops.start(Job::Retire { file: to.clone() });
-            out.push(DiskOp::Rename {
-                id,
-                from: segment.file,
-                to,
-            });
-            let file = self.directory.join(&index_name(segment.base));
-            out.push(DiskOp::Remove {
-                id: self.ops.start(Job::Removed),
-                file,
-            });
-        }
+        let oldest = self.trash.retiring.iter().min_by_key(|old| old.base);
+        let Some(oldest) = oldest.filter(|old| old.end <= start) else {
+            return;
+        };
+        self.trash.renaming = Some(oldest.base);
+        let to = self
+            .directory
+            .join(&format!("{}.deleted", oldest.file.name()));
+        let index = self.directory.join(&index_name(oldest.base));
+        let from = oldest.file.clone();
+        let id = self.ops.start(Job::Retire { file: to.clone() });
+        out.push(DiskOp::Rename { id, from, to });
+        out.push(DiskOp::Remove {
+            id: self.ops.start(Job::Removed),
+            file: index,
+        });
     }
 
     /// True when a file says by its name where the log goes on; otherwise it is under way. Without
@@ -175,11 +171,25 @@ impl Log {
         false
     }
 
-    /// A file got its other name: it is removed after `file.delete.delay.ms`.
-    pub(super) fn retired(&mut self, now: Now, file: FilePath) {
+    /// A file has its other name: it is removed after `file.delete.delay.ms`.
+    pub(super) fn throw_away(&mut self, now: Now, file: FilePath) {
         self.trash
             .due
             .push((now.mono.after_ms(self.options.file_delete_delay_ms), file));
+    }
+
+    /// The oldest file below the start offset has its other name: the next one's turn has come.
+    pub(super) fn retired(&mut self, now: Now, file: FilePath, out: &mut Vec<DiskOp>) {
+        if let Some(base) = self.trash.renaming.take() {
+            self.trash.retiring.retain(|old| old.base != base);
+        }
+        self.throw_away(now, file);
+        self.retire_below_durable_start(out);
+    }
+
+    /// A file keeps its name: it is tried again when retention is enforced next.
+    pub(super) fn not_retired(&mut self) {
+        self.trash.renaming = None;
     }
 
     /// Removes the files whose time has come.

@@ -187,7 +187,7 @@ impl Log {
         {
             *left -= 1;
         }
-        self.retired(now, file);
+        self.throw_away(now, file);
     }
 
     fn swap_of(&mut self, number: u64) -> Option<&mut Swap> {

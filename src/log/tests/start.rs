@@ -134,6 +134,42 @@ fn a_log_that_is_opened_before_its_old_files_are_gone_keeps_its_end_even_without
     assert!(!world.disk.files.contains_key(&first), "gone in the end");
 }
 
+#[test]
+fn segments_that_are_deleted_get_their_other_names_in_order_whatever_the_disk_does_first() {
+    for seed in 0..50 {
+        let options = Options {
+            segment_bytes: 9000,
+            retention_ms: 10,
+            ..Options::default()
+        };
+        let mut world = World::new(seed, options);
+        for n in 0..6 {
+            world.append_all(&batch(2, 8000, 1_000_000, n));
+        }
+        world.tick(100);
+        world.log.enforce_retention(world.now, &mut world.out);
+        world.run();
+        world
+            .log
+            .checkpoint(Bytes::from_static(b""), &mut world.out);
+        loop {
+            world.disk.pending.append(&mut world.out);
+            let mut bases: Vec<i64> = Vec::new();
+            let names = world.disk.files.keys().map(|file| file.name().to_owned());
+            for name in names.filter(|name| name.ends_with(".log")) {
+                bases.push(name[..20].parse().expect("a base offset"));
+            }
+            bases.sort_unstable();
+            let follow = bases.windows(2).all(|pair| pair[1] - pair[0] == 2);
+            assert!(follow, "seed {seed}: a gap in {bases:?}");
+            if !world.step() {
+                break;
+            }
+        }
+        assert!(world.log.start_offset() > Offset(8), "all is expired");
+    }
+}
+
 /// Otherwise each life could add as much again before the first checkpoint.
 #[test]
 fn what_was_scanned_counts_towards_the_next_checkpoint() {
