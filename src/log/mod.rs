@@ -224,6 +224,7 @@ impl Log {
                 _ => self.setup.directory_made(),
             },
             Job::Whose => self.known_whose(now, Ok(output), out, events),
+            Job::Inside => self.known_inside(&output, out),
             Job::MoveAway { renamed, kept } => {
                 self.moved_out_of_the_way(renamed, kept, out, events);
             }
@@ -327,6 +328,7 @@ impl Log {
             }
             Job::DeleteRename { .. } => events.push(Event::NotDeleted(fault)),
             Job::Whose => self.known_whose(now, Err(fault), out, events),
+            Job::Inside => self.stays_in_the_way(now, fault, events),
             Job::MoveAway { renamed, kept } if fault.kind == FaultKind::NotFound => {
                 self.moved_out_of_the_way(renamed, kept, out, events);
             }

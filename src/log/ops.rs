@@ -56,6 +56,8 @@ pub(super) enum Job {
     DeleteRename { renamed: FilePath, kept: bool },
     /// Whose directory is in the place of a new log.
     Whose,
+    /// The same, of one that does not say: what it holds.
+    Inside,
     /// What was in the log's place got another name, to be removed unless it is `kept`.
     MoveAway { renamed: FilePath, kept: bool },
     /// The answer to an empty close or delete.

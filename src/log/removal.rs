@@ -121,7 +121,11 @@ impl Log {
         let found = match result {
             Ok(DiskOutput::Contents(contents)) => setup::topic_of(&contents),
             Ok(_) => None,
-            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::TooLarge) => None,
+            Err(fault) if fault.kind == FaultKind::NotFound => {
+                let (id, directory) = (self.ops.start(Job::Inside), self.directory.clone());
+                return out.push(DiskOp::List { id, directory });
+            }
+            Err(fault) if fault.kind == FaultKind::TooLarge => None,
             Err(fault) => {
                 self.setup.directory_failed();
                 return self.refused(now, fault, events);
@@ -134,6 +138,21 @@ impl Log {
             // All that was there at the start has been sorted out: only a deletion that the disk
             // refused since can have left it.
             let renamed = self.moved_away(found.unwrap_or(TopicId::ZERO), DELETED_SUFFIX);
+            self.move_away(renamed, false, out);
+        }
+    }
+
+    /// It does not say. One without files is nobody's: a creation that a crash cut short, or a disk
+    /// that somebody mounted there for the partition.
+    pub(super) fn known_inside(&mut self, output: &DiskOutput, out: &mut Vec<DiskOp>) {
+        let empty = match output {
+            DiskOutput::Entries(entries) => entries.iter().all(|entry| entry.is_directory),
+            _ => false,
+        };
+        if empty {
+            self.setup.directory_made();
+        } else {
+            let renamed = self.moved_away(TopicId::ZERO, DELETED_SUFFIX);
             self.move_away(renamed, false, out);
         }
     }

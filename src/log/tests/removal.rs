@@ -114,6 +114,18 @@ fn a_directory_that_says_nothing_of_whose_it_is_is_not_begun_in() {
     ));
 }
 
+/// As where a disk is mounted for one partition: it cannot be renamed, and need not be.
+#[test]
+fn a_directory_without_files_is_begun_in() {
+    let mut world = World::new(1, Options::default());
+    world.disk.directories.insert(directory());
+    world.disk.trouble = Trouble::RenameFails;
+    begin_another(&mut world);
+    world.append_all(&batch(1, 10, 0, 0));
+    assert_eq!(world.log.committed_end(), Offset(1));
+    assert_eq!(names(&world), ["orders-0"]);
+}
+
 #[test]
 fn a_directory_that_names_the_new_logs_topic_is_kept() {
     let mut world = World::new(3, Options::default());
