@@ -88,7 +88,7 @@ pub(super) static TABLE: &[Definition] = &[
     unset("alter.config.policy.class.name", Kind::Class, ANY, "The Java class that may refuse changed configs.").inert(),
     long("log.dir.failure.timeout.ms", "30000", FROM_1, "How long a failed data directory may stay unreported, in milliseconds.").inert(),
     long("log.initial.task.delay.ms", "30000", FROM_0, "How long housekeeping waits after the start, in milliseconds.").internal().inert(),
-    long("corelane.journal.bytes", "0", Rule::Between(0, 1 << 32), "The size of each core's journal on each data directory, in bytes: small durable writes to many partitions at a time become one write to it, and are brought to their segments later. The file is made at the first such writes, if the disk has 16 times its size left beyond the reserve. 0: none is kept."),
+    long("corelane.journal.bytes", "134217728", Rule::Between(0, 1 << 32), "The size of each core's journal on each data directory, in bytes: small durable writes to many partitions at a time become one write to it, and are brought to their segments later. The file is made at the first such writes, if the disk has 16 times its size left beyond the reserve. 0: none is kept."),
     int("corelane.journal.writes.min", "4", FROM_0, "How many small durable writes of a core have to be on their way for the next ones to go to its journal."),
     int("message.max.bytes", "1048588", FROM_0, "max.message.bytes of topics that do not say.").cluster_wide(),
     string("compression.type", "producer", COMPRESSIONS, "compression.type of topics that do not say.").cluster_wide(),
