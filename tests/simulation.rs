@@ -202,3 +202,17 @@ fn seed_317_a_retry_on_a_fenced_log_is_answered() {
     let report = run(317, &Options::default());
     assert!(report.is_ok(), "{report:?}");
 }
+
+/// What was offline from the start on passed for an emptied log: its end was told as 0, and no record was
+/// found by time.
+#[test]
+fn seeds_1611_2128_and_3129_what_is_offline_from_the_start_tells_no_end_of_its_log() {
+    let deep = Options {
+        steps: Some(10_000),
+        ..Options::default()
+    };
+    for seed in [1611, 2128, 3129] {
+        let report = run(seed, &deep);
+        assert!(report.is_ok(), "{report:?}");
+    }
+}

@@ -101,6 +101,9 @@ impl Core {
             return;
         };
         if !partition.is_ready() {
+            if partition.fault().is_some() {
+                seat.stage = Stage::Failed;
+            }
             return;
         }
         let from = loading.next.unwrap_or(partition.log_start());

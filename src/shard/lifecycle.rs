@@ -238,7 +238,8 @@ impl Core {
         }
     }
 
-    /// A partition without files yet; offline at once when its data directory is.
+    /// A partition without files yet; offline at once when its data directory is. What it may have
+    /// there is not known then: it is not open, and shows nothing of a log.
     fn insert_new(
         &mut self,
         now: Now,
@@ -264,7 +265,7 @@ impl Core {
             log,
             leader_epoch(topic, id),
             settings,
-            true,
+            fault.is_none(),
         ));
         if let (Some(fault), Some(partition)) = (fault, self.partitions.get_mut(slot)) {
             let mut events = Vec::new();

@@ -379,7 +379,8 @@ fn read_one(
 
 /// Where the client's history leaves the log's, if its last epoch ends earlier here (KIP-595).
 fn diverging(partition: &Partition, query: &ReadQuery) -> Option<(LeaderEpoch, Offset)> {
-    if query.last_fetched_epoch.0 < 0 {
+    // Of what could not be opened, the end is not known: nobody shall go back to it.
+    if query.last_fetched_epoch.0 < 0 || !partition.is_ready() {
         return None;
     }
     let unknown = (LeaderEpoch(-1), Offset(-1));
@@ -396,8 +397,10 @@ fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, R
         return Err(Refusal::NotLeader);
     }
     partition.check_epoch(query.current_leader_epoch)?;
-    if !partition.is_ready() && !matches!(query.spec, OffsetSpec::Earliest) {
-        // It could not be opened: where it ends is not known.
+    // It could not be opened: where it ends is not known, and where it begins only if it was damage
+    // that was in the way.
+    let damaged = matches!(partition.fault(), Some(crate::log::Fault::Corrupt { .. }));
+    if !partition.is_ready() && !(damaged && matches!(query.spec, OffsetSpec::Earliest)) {
         return Err(Refusal::Fenced);
     }
     let at = |offset: Offset, leader_epoch| FoundOffset {

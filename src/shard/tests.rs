@@ -6,19 +6,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{
-    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, LeaderEpoch, Mono, Now,
-    Offset, PartitionIndex, Pool, TopicId, Wall,
+    BrokerId, CoreId, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch,
+    Mono, Now, Offset, PartitionIndex, Pool, TopicId, Wall,
 };
 use crate::cluster::configs::StaticConfigs;
 use crate::cluster::records::{NewPartition, RegisterBroker};
 use crate::cluster::{Image, Record};
 use crate::log::Fault;
+use crate::partition::Refusal;
 
 use crate::base::TopicPartition;
 use crate::record::{BatchBuilder, Codec};
 
 use super::core::TRIMMED_IN_VAIN_MAX;
-use super::message::{AppendRequest, Request, Ticket};
+use super::message::{
+    AppendRequest, EpochQuery, OffsetQuery, OffsetSpec, ReadQuery, ReadRequest, Reply, Request,
+    Ticket,
+};
 use super::{Core, Effects, Event, Found, PeerMessage, Setup};
 
 const NOW: Now = Now {
@@ -369,6 +373,87 @@ fn a_directory_of_a_topic_that_lives_under_another_name_is_left_to_a_person() {
     );
     let mut offline = world.core.partitions();
     assert!(offline.all(|partition| !partition.is_ready()));
+}
+
+/// Found by the simulation (3129, 1611 and 2128, deeper than usual): what was offline from the start on
+/// passed for an emptied log. Its end was told as 0, to which whoever read further on went back.
+#[test]
+fn a_partition_of_a_data_directory_that_is_missing_at_the_start_tells_no_end_of_its_log() {
+    let (image, _) = orders();
+    let missing = DiskFault {
+        file: FilePath::new(1, ""),
+        op: "list",
+        kind: FaultKind::NotFound,
+    };
+    let mut world = World::with(Setup {
+        core: CoreId(1),
+        cores: 2,
+        disks: 2,
+        failed_disks: BTreeMap::from([(1, missing)]),
+        ..setup()
+    });
+    let none = Some(Found::default());
+    world.image(&image, Vec::new(), 1, none);
+    world.run_disk();
+    assert!(world.effects.ready);
+    let partition = world.core.partitions().next().expect("it owns some").id();
+    let (reads, no_epoch) = (Offset(350), LeaderEpoch(-1));
+    let query = ReadQuery {
+        partition,
+        offset: reads,
+        max_bytes: 1000,
+        current_leader_epoch: no_epoch,
+        last_fetched_epoch: LeaderEpoch(0),
+    };
+    let wanted = |spec| OffsetQuery {
+        partition,
+        current_leader_epoch: no_epoch,
+        spec,
+    };
+    let specs = [
+        OffsetSpec::Earliest,
+        OffsetSpec::Latest,
+        OffsetSpec::MaxTimestamp,
+        OffsetSpec::AtOrAfter(1),
+    ];
+    let requests = [
+        Request::Read(ReadRequest {
+            partitions: vec![query],
+            max_bytes: 1000,
+            min_bytes: 0,
+            deadline: NOW.mono,
+            sent: NOW.mono,
+        }),
+        Request::ListOffsets(specs.map(wanted).to_vec()),
+        Request::EpochEnds(vec![EpochQuery {
+            partition,
+            current_leader_epoch: no_epoch,
+            epoch: LeaderEpoch(0),
+        }]),
+    ];
+    for (number, request) in (0..).zip(requests) {
+        let core = CoreId(1);
+        world.step(Event::Request {
+            ticket: Ticket { core, number },
+            request,
+        });
+    }
+    let refusals: Vec<Refusal> = world
+        .effects
+        .replies
+        .drain(..)
+        .flat_map(|(_, reply)| match reply {
+            Reply::Read(results) => {
+                assert!(results.iter().all(|result| result.diverging.is_none()));
+                let refused = results.into_iter().filter_map(|result| result.slices.err());
+                refused.collect::<Vec<_>>()
+            }
+            Reply::ListOffsets(found) => found.into_iter().filter_map(Result::err).collect(),
+            Reply::EpochEnds(ends) => ends.into_iter().filter_map(Result::err).collect(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(refusals, [const { Refusal::Fenced }; 6]);
 }
 
 /// At 10,000 partitions, a core's time went into asking each of them in each turn for cache that none

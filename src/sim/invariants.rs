@@ -29,9 +29,8 @@ impl Watch {
     pub(super) fn look(&mut self, core: &Core, model: &mut Model) -> Result<(), String> {
         for partition in core.partitions() {
             let id = partition.id();
-            // One that is offline shows nothing of its log, whether it was ever opened or not.
-            let unseen = partition.fault().is_some() && !self.high_watermarks.contains_key(&id);
-            if !partition.is_ready() || unseen {
+            // One that is offline from the start on is not ready: it shows nothing of its log.
+            if !partition.is_ready() {
                 self.reopening.insert(id);
                 continue;
             }
