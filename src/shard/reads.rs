@@ -400,7 +400,8 @@ fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, R
     // It could not be opened: where it ends is not known, and where it begins only if it was damage
     // that was in the way.
     let damaged = matches!(partition.fault(), Some(crate::log::Fault::Corrupt { .. }));
-    if !partition.is_ready() && !(damaged && matches!(query.spec, OffsetSpec::Earliest)) {
+    let known = damaged && matches!(query.spec, OffsetSpec::Earliest);
+    if !partition.is_ready() && !known {
         return Err(Refusal::Fenced);
     }
     let at = |offset: Offset, leader_epoch| FoundOffset {

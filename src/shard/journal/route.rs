@@ -87,7 +87,8 @@ impl Journal {
             return self.gather(id, file, at, data);
         }
         if ready && small && (crowd || self.flight.is_some()) {
-            if !self.tracks_enough() && !(crowd && self.waits_for_room()) {
+            let full = self.tracks_enough() || (crowd && self.waits_for_room());
+            if !full {
                 let tracked = Tracked::new(id.owner, topic);
                 self.tracked.insert(file.clone(), tracked);
                 return self.gather(id, file, at, data);
