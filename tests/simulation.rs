@@ -140,7 +140,7 @@ fn found_within(canary: Canary, seeds: u64) -> bool {
 
 #[test]
 fn a_disk_that_lies_about_durability_is_found() {
-    assert!(found_within(Canary::LyingDisk, 10));
+    assert!(found_within(Canary::LyingDisk, 40));
 }
 
 /// The least seed with journals in use by which it is found.
