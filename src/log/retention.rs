@@ -74,22 +74,27 @@ impl Log {
     /// `retention.ms`, and those without which the log is still larger than `retention.bytes`. An
     /// active segment that has expired is rolled first, as Kafka does.
     pub fn enforce_retention(&mut self, now: Now, out: &mut Vec<DiskOp>) {
-        if self.stage != Stage::Ready || self.fault.is_some() || !self.tail.is_idle() {
+        if self.stage != Stage::Ready || self.fault.is_some() {
             return;
         }
         self.retire_below_durable_start(out);
-        self.seal_full(out);
-        let expired = self
-            .segments
-            .iter()
-            .take_while(|segment| self.has_expired(now, segment));
-        let expired = expired.count();
-        let active = self.segments.last().is_some_and(|segment| segment.size > 0);
-        if expired == self.segments.len() && active {
-            self.roll(now);
-            let last = self.segments.len() - 2;
-            self.is_sealed(last, out);
+        let expired = |log: &Log| {
+            let segments = log.segments.iter();
+            segments
+                .take_while(|segment| log.has_expired(now, segment))
+                .count()
+        };
+        // Only what is done to the end of the log has to wait until nothing is on its way there.
+        if self.tail.is_idle() {
+            self.seal_full(out);
+            let active = self.segments.last().is_some_and(|segment| segment.size > 0);
+            if expired(self) == self.segments.len() && active {
+                self.roll(now);
+                let last = self.segments.len() - 2;
+                self.is_sealed(last, out);
+            }
         }
+        let expired = expired(self);
         let gone = expired.max(self.beyond_size());
         let kept = self.segments.get(gone.min(self.segments.len() - 1));
         let to = kept.map_or(self.start, |segment| segment.base);

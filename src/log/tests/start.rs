@@ -134,6 +134,32 @@ fn a_log_that_is_opened_before_its_old_files_are_gone_keeps_its_end_even_without
     assert!(!world.disk.files.contains_key(&first), "gone in the end");
 }
 
+/// A log that is always written to would never be trimmed, and a full disk never freed.
+#[test]
+fn retention_does_not_wait_for_writes_in_flight() {
+    let options = Options {
+        segment_bytes: 9000,
+        retention_ms: 10,
+        ..Options::default()
+    };
+    let mut world = World::new(1, options);
+    for n in 0..4 {
+        world.append_all(&batch(2, 8000, 1_000_000, n));
+    }
+    world.tick(100);
+    world
+        .append(&batch(2, 3000, 2_000_000_000_000, 4))
+        .expect("taken");
+    world.flush();
+    world.log.enforce_retention(world.now, &mut world.out);
+    assert!(world.log.start_offset() >= Offset(6), "what is full goes");
+    world.run();
+    assert_eq!(world.log.committed_end(), Offset(10));
+    world.reopen();
+    world.ready();
+    assert_eq!(world.log.end_offset(), Offset(10));
+}
+
 #[test]
 fn segments_that_are_deleted_get_their_other_names_in_order_whatever_the_disk_does_first() {
     for seed in 0..50 {
