@@ -77,19 +77,9 @@ impl World {
     /// Adds a partition with this leader.
     pub(crate) fn partition(&mut self, topic: TopicId, index: i32, leader: Option<BrokerId>) {
         self.apply(Record::Partition(NewPartition {
-            partition: PartitionIndex(index),
-            topic,
-            replicas: vec![leader.unwrap_or(BROKER)],
-            isr: vec![leader.unwrap_or(BROKER)],
-            removing: Vec::new(),
-            adding: Vec::new(),
             leader,
             leader_epoch: LeaderEpoch(3),
-            partition_epoch: 0,
-            recovering: false,
-            directories: Vec::new(),
-            eligible_leaders: None,
-            last_known_eligible: None,
+            ..NewPartition::on(leader.unwrap_or(BROKER), topic, PartitionIndex(index))
         }));
     }
 

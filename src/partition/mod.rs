@@ -268,6 +268,16 @@ impl Partition {
         }
     }
 
+    /// As [`Partition::check_epoch`], and refuses while it is being opened. False if it could not be
+    /// opened: nothing can be told of its log then.
+    pub fn check_opened(&self, found: LeaderEpoch) -> Result<bool, Refusal> {
+        if !self.is_ready() && self.fault().is_none() {
+            return Err(Refusal::NotLeader);
+        }
+        self.check_epoch(found)?;
+        Ok(self.is_ready())
+    }
+
     /// Checks, numbers and appends one batch. The caller asks to be told with
     /// [`Partition::wait_for_commit`].
     pub fn append(

@@ -3,23 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::{
-    CoreId, DiskFault, FilePath, LeaderEpoch, Now, Offset, PartitionIndex, Prng, TopicId,
-    TopicPartition,
+    CoreId, DiskFault, FilePath, LeaderEpoch, Now, Offset, PartitionIndex, TopicId, TopicPartition,
 };
-use crate::cluster::configs::{
-    Compression as CompressionConfig, Layers, TimestampType as TimestampConfig, TopicSettings,
-};
+use crate::cluster::configs::TopicSettings;
 use crate::cluster::{Image, Record, Resource, Topic};
 use crate::log::{self, Log};
 use crate::partition::{Partition, Refusal, Settings};
 use crate::protocol::ErrorCode;
-use crate::record::{Codec, Compression, Origin, Rules, TimestampType};
 
 use super::core::{Core, Slot};
 use super::message::{Effects, Found, PeerMessage, Progress};
+use super::partition_settings::Resolved;
 
 /// How many logs a core opens at a time: enough to keep the disk busy, few enough to bound the
 /// memory that recovery reads into.
@@ -27,9 +23,6 @@ const OPENING_MAX: usize = 64;
 
 /// The number of a data directory that this broker does not have now.
 const ELSEWHERE: u16 = u16::MAX;
-
-/// The most bytes of a segment that a batch may unpack to; see [`Rules::decompressed_bytes_max`].
-const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// Where a core stands between start and stop.
 #[derive(Debug, Default)]
@@ -51,23 +44,6 @@ pub(super) struct Lifecycle {
     /// The core is closing: what is not closed yet.
     closing: Option<BTreeSet<Slot>>,
     stopped: bool,
-}
-
-/// The settings of the topic that was resolved last, in one image: a topic's partitions come one
-/// after the other, and resolving walks every layer of every config.
-#[derive(Default)]
-struct Resolved(Option<(TopicId, TopicSettings)>);
-
-impl Resolved {
-    fn of(&mut self, core: &Core, topic: &Topic) -> &TopicSettings {
-        if self.0.as_ref().is_none_or(|(id, _)| *id != topic.id) {
-            self.0 = None;
-        }
-        let (_, settings) = self
-            .0
-            .get_or_insert_with(|| (topic.id, core.topic_settings(topic)));
-        settings
-    }
 }
 
 impl Lifecycle {
@@ -138,7 +114,7 @@ impl Core {
                 self.create(now, id, resolved, effects);
             }
             Record::RemoveTopic { id } => {
-                self.open_no_more(*id, effects);
+                self.open_all_of(*id, effects);
                 for slot in self.slots_of(*id) {
                     if self.delete(now, slot, effects) {
                         deleting.insert(slot);
@@ -176,7 +152,7 @@ impl Core {
     fn start(&mut self, now: Now, found: Arc<Found>, effects: &mut Effects) {
         let image = self.image.clone();
         for topic in image.topics() {
-            let settings = self.topic_settings(topic);
+            let settings = self.topic_settings(Some(topic));
             for index in 0..topic.partitions.len() as i32 {
                 let id = TopicPartition {
                     topic: topic.id,
@@ -279,28 +255,43 @@ impl Core {
         while self.lifecycle.opening.len() < OPENING_MAX
             && let Some((id, directory)) = self.lifecycle.to_open.pop_front()
         {
-            let image = self.image.clone();
-            let Some(topic) = image.topic_by_id(id.topic) else {
-                self.lifecycle.opened += 1;
-                continue;
-            };
-            let settings = self.partition_settings(id, resolved.of(self, topic));
-            self.open_partition(leader_epoch(topic, id), id, directory, settings, effects);
+            self.open_found(id, directory, &mut resolved, effects);
         }
     }
 
-    /// A topic is deleted, and logs of it wait to be opened yet: they are not opened any more, but
+    /// A topic is deleted, and logs of it wait to be opened yet: their turn has come, so that they are
     /// deleted like the others.
-    fn open_no_more(&mut self, topic: TopicId, effects: &mut Effects) {
+    fn open_all_of(&mut self, topic: TopicId, effects: &mut Effects) {
         let waiting = std::mem::take(&mut self.lifecycle.to_open).into_iter();
         let (gone, kept): (Vec<_>, Vec<_>) = waiting.partition(|(id, _)| id.topic == topic);
         self.lifecycle.to_open = kept.into();
+        let mut resolved = Resolved::default();
         for (id, directory) in gone {
-            let none = Layers::new(&self.image, self.setup.broker, &self.setup.static_configs)
-                .topic_settings(None);
-            let settings = self.partition_settings(id, &none);
-            self.open_partition(LeaderEpoch(0), id, directory, settings, effects);
+            self.open_found(id, directory, &mut resolved, effects);
         }
+    }
+
+    /// Opens what was found at the start. A topic that is gone from the image is about to be deleted
+    /// here: its logs have the broker's settings until then.
+    fn open_found(
+        &mut self,
+        id: TopicPartition,
+        directory: FilePath,
+        resolved: &mut Resolved,
+        effects: &mut Effects,
+    ) {
+        let image = self.image.clone();
+        let (epoch, settings) = match image.topic_by_id(id.topic) {
+            Some(topic) => (
+                leader_epoch(topic, id),
+                self.partition_settings(id, resolved.of(self, topic)),
+            ),
+            None => (
+                LeaderEpoch(0),
+                self.partition_settings(id, &self.topic_settings(None)),
+            ),
+        };
+        self.open_partition(epoch, id, directory, settings, effects);
     }
 
     fn open_partition(
@@ -366,7 +357,7 @@ impl Core {
         self.unseat(slot, ErrorCode::NotCoordinator, effects);
         self.forget(slot);
         self.lifecycle.of += 1;
-        let settings = self.partition_settings(id, &self.topic_settings(topic));
+        let settings = self.partition_settings(id, &self.topic_settings(Some(topic)));
         self.open_partition(leader_epoch(topic, id), id, directory, settings, effects);
         if let Some(new) = self.slot(id) {
             self.lifecycle.floors.insert(new, floor);
@@ -504,89 +495,6 @@ impl Core {
         }
     }
 
-    fn reconfigure(&mut self, slots: Vec<Slot>) {
-        let mut resolved = Resolved::default();
-        let image = self.image.clone();
-        for slot in slots {
-            let Some(id) = self.partitions.get(slot).map(Partition::id) else {
-                continue;
-            };
-            let Some(topic) = image.topic_by_id(id.topic) else {
-                continue;
-            };
-            let settings = self.partition_settings(id, resolved.of(self, topic));
-            if let Some(partition) = self.partitions.get_mut(slot) {
-                partition.set_settings(settings);
-            }
-            self.schedule(slot);
-        }
-    }
-
-    fn topic_settings(&self, topic: &Topic) -> TopicSettings {
-        let overrides = self.image.configs(&Resource::Topic(topic.name.to_string()));
-        Layers::new(&self.image, self.setup.broker, &self.setup.static_configs)
-            .topic_settings(overrides)
-    }
-
-    fn partition_settings(&self, id: TopicPartition, topic: &TopicSettings) -> Settings {
-        let jitter = match u64::try_from(topic.segment_jitter_ms) {
-            Ok(bound) if bound > 0 => {
-                let seed = u128::from_be_bytes(id.topic.0) as u64 ^ id.partition.0 as u64;
-                Prng::new(seed).below(bound) as i64
-            }
-            _ => 0,
-        };
-        // What is never rolled is never compacted (apache/kafka `LogConfig.maxSegmentMs`).
-        let segment_ms = match topic.cleanup_policy.compact && topic.max_compaction_lag_ms > 0 {
-            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-            false => topic.segment_ms,
-        };
-        let internal = self
-            .image
-            .topic_by_id(id.topic)
-            .is_some_and(|topic| topic.is_internal());
-        Settings {
-            log: log::Options {
-                segment_bytes: topic.segment_bytes,
-                segment_ms,
-                segment_jitter_ms: jitter,
-                index_interval_bytes: topic.index_interval_bytes,
-                flush_messages: topic.flush_messages,
-                flush_ms: topic.flush_ms,
-                retention_ms: topic.retention_ms,
-                retention_bytes: topic.retention_bytes,
-                file_delete_delay_ms: topic.file_delete_delay_ms,
-                compact: topic.cleanup_policy.compact,
-                dirty_ratio_min: topic.min_cleanable_dirty_ratio,
-                compaction_lag_min_ms: topic.min_compaction_lag_ms,
-                compaction_lag_max_ms: topic.max_compaction_lag_ms,
-                delete_retention_ms: topic.delete_retention_ms,
-                from_reserve: internal,
-                ..log::Options::default()
-            },
-            rules: Rules {
-                max_message_bytes: topic.max_message_bytes as usize,
-                segment_bytes: topic.segment_bytes as usize,
-                timestamp_type: match topic.timestamp_type {
-                    TimestampConfig::CreateTime => TimestampType::CreateTime,
-                    TimestampConfig::LogAppendTime => TimestampType::LogAppendTime,
-                },
-                timestamp_before_max_ms: topic.timestamp_before_max_ms,
-                timestamp_after_max_ms: topic.timestamp_after_max_ms,
-                compression: compression(topic.compression),
-                compacted: topic.cleanup_policy.compact,
-                produce_version: 0,
-                origin: Origin::Client,
-                decompressed_bytes_max: DECOMPRESSED_BYTES_MAX
-                    .max(topic.max_message_bytes as usize),
-            },
-            deletable: topic.cleanup_policy.delete,
-            producer_expiration: Duration::from_millis(
-                self.settings.producer_id_expiration_ms.max(0) as u64,
-            ),
-        }
-    }
-
     /// True from [`super::Event::Stop`] on: nothing new is taken.
     pub(super) fn stopping(&self) -> bool {
         self.lifecycle.closing.is_some()
@@ -651,18 +559,6 @@ fn leader_epoch(topic: &Topic, id: TopicPartition) -> LeaderEpoch {
     topic
         .partition(id.partition)
         .map_or(LeaderEpoch(0), |partition| partition.leader_epoch)
-}
-
-fn compression(config: CompressionConfig) -> Compression {
-    let codec = |codec, level| Compression::Codec { codec, level };
-    match config {
-        CompressionConfig::Producer => Compression::Producer,
-        CompressionConfig::None => Compression::Uncompressed,
-        CompressionConfig::Gzip(level) => codec(Codec::Gzip, Some(level)),
-        CompressionConfig::Snappy => codec(Codec::Snappy, None),
-        CompressionConfig::Lz4 => codec(Codec::Lz4, None),
-        CompressionConfig::Zstd(level) => codec(Codec::Zstd, Some(level)),
-    }
 }
 
 /// The topic that a partition directory of this name belongs to, and the partition.

@@ -16,6 +16,7 @@ mod lifecycle;
 mod message;
 mod metadata;
 mod overview;
+mod partition_settings;
 mod producer_ids;
 mod reads;
 mod records_deletion;

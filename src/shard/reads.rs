@@ -393,15 +393,12 @@ fn diverging(partition: &Partition, query: &ReadQuery) -> Option<(LeaderEpoch, O
 type LookedUp = Result<FoundOffset, crate::log::FileRange>;
 
 fn look_up(partition: &mut Partition, query: &OffsetQuery) -> Result<LookedUp, Refusal> {
-    if !partition.is_ready() && partition.fault().is_none() {
-        return Err(Refusal::NotLeader);
-    }
-    partition.check_epoch(query.current_leader_epoch)?;
-    // It could not be opened: where it ends is not known, and where it begins only if it was damage
-    // that was in the way.
+    let is_open = partition.check_opened(query.current_leader_epoch)?;
+    // Where it ends is not known otherwise, and where it begins only if it was damage that was in the
+    // way.
     let damaged = matches!(partition.fault(), Some(crate::log::Fault::Corrupt { .. }));
-    let known = damaged && matches!(query.spec, OffsetSpec::Earliest);
-    if !partition.is_ready() && !known {
+    let begins = damaged && matches!(query.spec, OffsetSpec::Earliest);
+    if !is_open && !begins {
         return Err(Refusal::Fenced);
     }
     let at = |offset: Offset, leader_epoch| FoundOffset {

@@ -113,12 +113,8 @@ impl Core {
     pub(super) fn epoch_end(&self, query: &EpochQuery) -> Result<(LeaderEpoch, Offset), Refusal> {
         let slot = self.slot(query.partition).ok_or(Refusal::NotLeader)?;
         let partition = self.partitions.get(slot).ok_or(Refusal::NotLeader)?;
-        if !partition.is_ready() && partition.fault().is_none() {
-            return Err(Refusal::NotLeader);
-        }
-        partition.check_epoch(query.current_leader_epoch)?;
-        if !partition.is_ready() {
-            // It could not be opened: whoever believed in an end of it would go back to that.
+        if !partition.check_opened(query.current_leader_epoch)? {
+            // Whoever believed in an end of it would go back to that.
             return Err(Refusal::Fenced);
         }
         Ok(partition

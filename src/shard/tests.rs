@@ -197,21 +197,8 @@ fn orders() -> (Image, Vec<String>) {
         id: ORDERS,
     });
     for index in 0..200 {
-        apply(Record::Partition(NewPartition {
-            partition: PartitionIndex(index),
-            topic: ORDERS,
-            replicas: vec![BrokerId(1)],
-            isr: vec![BrokerId(1)],
-            removing: Vec::new(),
-            adding: Vec::new(),
-            leader: Some(BrokerId(1)),
-            recovering: false,
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
-            directories: Vec::new(),
-            eligible_leaders: None,
-            last_known_eligible: None,
-        }));
+        let partition = NewPartition::on(BrokerId(1), ORDERS, PartitionIndex(index));
+        apply(Record::Partition(partition));
     }
     let ours = (0..200).map(PartitionIndex);
     let ours = ours.filter(|index| Image::owner(ORDERS, *index, 2) == CoreId(1));
@@ -289,6 +276,44 @@ fn a_topic_deleted_while_its_logs_wait_to_be_opened_leaves_no_directory() {
     assert_eq!(world.moved(), sorted(ours));
     assert!(world.renamed.iter().all(|(_, to)| to.ends_with("-delete")));
     assert!(world.effects.ready);
+}
+
+/// The first deletion lets more logs be opened: those of the second topic were passed over, as its name
+/// was not in the image any more.
+#[test]
+fn two_topics_deleted_at_once_while_their_logs_wait_leave_no_directory() {
+    let (mut image, ours) = orders();
+    let topic = Record::Topic {
+        name: "other".to_owned(),
+        id: GONE,
+    };
+    image.apply(Offset(1), &topic).expect("a new name");
+    for index in 0..200 {
+        let partition = NewPartition::on(BrokerId(1), GONE, PartitionIndex(index));
+        let record = Record::Partition(partition);
+        image.apply(Offset(2), &record).expect("a new partition");
+    }
+    let others = (0..200).map(PartitionIndex);
+    let others = others.filter(|index| Image::owner(GONE, *index, 2) == CoreId(1));
+    let others = others.map(|index| format!("other-{}", index.0));
+    let mut world = World::second();
+    let names = (0..200).flat_map(|n| [format!("orders-{n}"), format!("other-{n}")]);
+    let found = Found {
+        directories: names.map(|name| (name, 0)).collect(),
+        ..Found::default()
+    };
+    world.image(&image, Vec::new(), 1, Some(found));
+    let removals = [ORDERS, GONE].map(|id| Record::RemoveTopic { id });
+    for removal in &removals {
+        image.apply(Offset(3), removal).expect("it is there");
+    }
+    world.image(&image, removals.to_vec(), 2, None);
+    world.run_disk();
+    assert!(world.has_applied(2) && world.effects.ready);
+    assert_eq!(
+        world.moved(),
+        sorted(ours.into_iter().chain(others).collect())
+    );
 }
 
 /// Whoever deletes is not kept waiting for ever, and whoever looks is told.

@@ -241,20 +241,10 @@ fn records_of(found: &Found, name: &str, topic: &Topic) -> Vec<Record> {
     }];
     records.extend(topic.partitions.values().map(|partition| {
         Record::Partition(NewPartition {
-            partition: partition.index,
-            topic: topic.id,
-            replicas: vec![broker],
-            isr: vec![broker],
-            removing: Vec::new(),
-            adding: Vec::new(),
-            leader: Some(broker),
-            recovering: false,
             // A new leader, a new term: clients that still know Kafka's are told so.
             leader_epoch: LeaderEpoch(partition.epoch.0 + 1),
-            partition_epoch: 0,
             directories: vec![UNASSIGNED_DIRECTORY],
-            eligible_leaders: None,
-            last_known_eligible: None,
+            ..NewPartition::on(broker, topic.id, partition.index)
         })
     }));
     records.extend(topic.configs.iter().map(|(key, value)| Record::Config {

@@ -8,20 +8,10 @@ fn topic(name: &str, seed: u8) -> Record {
 }
 
 fn partition(seed: u8, index: i32) -> Record {
+    let topic = TopicId([seed; 16]);
     Record::Partition(NewPartition {
-        partition: PartitionIndex(index),
-        topic: TopicId([seed; 16]),
-        replicas: vec![BrokerId(1)],
-        isr: vec![BrokerId(1)],
-        removing: vec![],
-        adding: vec![],
-        leader: Some(BrokerId(1)),
-        recovering: false,
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
         directories: vec![TopicId([5; 16])],
-        eligible_leaders: None,
-        last_known_eligible: None,
+        ..NewPartition::on(BrokerId(1), topic, PartitionIndex(index))
     })
 }
 

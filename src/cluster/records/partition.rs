@@ -90,6 +90,26 @@ fn broker(id: i32) -> Option<BrokerId> {
 }
 
 impl NewPartition {
+    /// A partition whose only replica, in sync and leading, is `broker`: of its first term, and in no
+    /// data directory that anybody named.
+    pub fn on(broker: BrokerId, topic: TopicId, partition: PartitionIndex) -> NewPartition {
+        NewPartition {
+            partition,
+            topic,
+            replicas: vec![broker],
+            isr: vec![broker],
+            removing: Vec::new(),
+            adding: Vec::new(),
+            leader: Some(broker),
+            recovering: false,
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            directories: Vec::new(),
+            eligible_leaders: None,
+            last_known_eligible: None,
+        }
+    }
+
     pub(super) fn write(&self, out: &mut Writer) {
         out.i32(self.partition.0);
         out.uuid(self.topic);

@@ -57,19 +57,8 @@ fn records() -> Vec<Record> {
     let topic = TopicId([7; 16]);
     let partition = |index| {
         Record::Partition(NewPartition {
-            partition: PartitionIndex(index),
-            topic,
-            replicas: vec![BrokerId(1)],
-            isr: vec![BrokerId(1)],
-            removing: Vec::new(),
-            adding: Vec::new(),
-            leader: Some(BrokerId(1)),
-            recovering: false,
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
             directories: vec![TopicId([4; 16])],
-            eligible_leaders: None,
-            last_known_eligible: None,
+            ..NewPartition::on(BrokerId(1), topic, PartitionIndex(index))
         })
     };
     let config = |value: Option<&str>| Record::Config {

@@ -315,19 +315,10 @@ mod tests {
             });
             for index in 0..20 {
                 apply(&Record::Partition(NewPartition {
-                    partition: PartitionIndex(index),
-                    topic: id,
-                    replicas: vec![crate::base::BrokerId(1)],
-                    isr: vec![crate::base::BrokerId(1)],
-                    removing: Vec::new(),
-                    adding: Vec::new(),
-                    leader: Some(crate::base::BrokerId(1)),
-                    recovering: false,
                     leader_epoch: crate::base::LeaderEpoch(3),
                     partition_epoch: 7,
                     directories: vec![TopicId([9; 16])],
-                    eligible_leaders: None,
-                    last_known_eligible: None,
+                    ..NewPartition::on(crate::base::BrokerId(1), id, PartitionIndex(index))
                 }));
             }
         }
