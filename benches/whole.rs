@@ -477,7 +477,7 @@ fn print_latency(name: &str, latency: &Histogram<u64>) {
 }
 
 fn pin(cpus: &[usize]) {
-    corelane::rt::bare::pin(cpus).expect("CPUs of this machine");
+    corelane::rt::limits::pin_to(cpus).expect("CPUs of this machine");
 }
 
 /// A batch of 1 KiB records with keys out of so many.

@@ -10,7 +10,7 @@ use crate::protocol::TopicRef;
 use crate::protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::StrBytes;
 use crate::record::{BatchBuilder, Codec};
-use crate::rt::bare::Script;
+use crate::rt::bare::{Script, nth_place};
 
 /// The version of the requests.
 pub const FETCH: i16 = 12;
@@ -65,11 +65,7 @@ pub struct Fetches {
 
 impl Script for Fetches {
     fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>> {
-        let in_a_pass = self.stretch / self.batches;
-        if n >= in_a_pass * self.passes {
-            return None;
-        }
-        let batch = connection as u64 * self.stretch + n % in_a_pass * self.batches;
+        let batch = nth_place(connection, n, (self.stretch, self.batches), self.passes)?;
         let offset = batch * RECORDS_PER_BATCH as u64;
         let bytes = (self.batches * self.batch_bytes) as i32;
         Some(fetch_frame(&self.topic, offset as i64, bytes).to_vec())

@@ -60,6 +60,7 @@ impl DataDirectory {
 pub(super) const DESCRIPTORS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 pub(super) const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
+
 /// How many zeros are written at a time, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
 

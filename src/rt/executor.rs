@@ -282,7 +282,7 @@ fn name_this_thread(name: &str) {
 
 impl Machine {
     fn start(shard: Shard, config: ShardConfig, doorbells: Doorbells) -> io::Result<Rc<Machine>> {
-        limits::pin_to(shard.cpu)?;
+        limits::pin_to(&[shard.cpu])?;
         let ring = Rc::new(Ring::new()?);
         doorbells.attach(usize::from(shard.core.0), ring.descriptor());
         let machine = Rc::new(Machine {

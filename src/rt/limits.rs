@@ -246,21 +246,24 @@ pub fn memory_bytes() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
-/// Pins the calling thread to one CPU.
-pub(super) fn pin_to(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::Error::other(format!("there is no CPU {cpu}")));
-    }
+/// Lets the calling thread, and those that it starts from now on, run on these CPUs only. Errors: one
+/// that there is not, or none that the thread may run on.
+pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: a cpu_set_t of zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `cpu` is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        if *cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::other(format!("there is no CPU {cpu}")));
+        }
+        // SAFETY: `cpu` is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
     // SAFETY: `set` is initialised and of the size that is told.
     if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } != 0 {
         let error = io::Error::last_os_error();
         return Err(io::Error::new(
             error.kind(),
-            format!("cannot run on CPU {cpu}: {error}"),
+            format!("cannot run on CPU {cpus:?}: {error}"),
         ));
     }
     Ok(())

@@ -13,10 +13,11 @@
 //! a turn, over all connections. And while the shard writes to a disk, one cold read is at the device
 //! at a time, since a write waits there behind every read: small ones at first after a write, larger
 //! ones while none comes. It begins when no durable write is there, if that comes soon, and when those
-//! that are over have been answered; and the kernel reads what it is told to and no more. Its own read-ahead goes by the device's setting, which is megabytes on
-//! some machines: with the 8 MiB of the one that this was measured on, durable writes beside three
-//! readers took 8 ms in the median, and 0.5 ms without. It is left on while nothing is written: it
-//! gathers pages into large ones, which are cheaper to send (a third of the CPU, on both ends).
+//! that are over have been answered; and the kernel reads what it is told to and no more. Its own
+//! read-ahead goes by the device's setting, which is megabytes on some machines: with the 8 MiB of the
+//! one that this was measured on, durable writes beside three readers took 8 ms in the median, and
+//! 0.5 ms without. It is left on while nothing is written: it gathers pages into large ones, which are
+//! cheaper to send (a third of the CPU, on both ends).
 //!
 //! What is sent this way must never be rewritten: the kernel sends the pages themselves.
 
@@ -62,8 +63,10 @@ const PIECE_BESIDE_WRITES_MAX: u64 = 128 << 10;
 /// time, mostly; where writes overlap without end, readers still get their pieces.
 const MAKES_WAY_MAX: Duration = Duration::from_micros(250);
 /// One byte in so many is asked for, to see that the pages are filled, while there were cold reads of
-/// late. No read asks for less, nor does read-ahead.
-const SAMPLE_EVERY: u64 = 16 << 10;
+/// late. Read-ahead fills pages in units of at least this size.
+const SAMPLE_EVERY: u64 = 64 << 10;
+/// The same while the shard writes to a disk: no piece is smaller.
+const SAMPLE_BESIDE_WRITES_EVERY: u64 = 16 << 10;
 /// So long after a cold read the kernel may still fill pages behind it. Otherwise only the last byte of
 /// a slice is asked for: asking for all was an eighth of what a reply out of the page cache cost.
 const FILLS_LINGER: Duration = Duration::from_millis(100);
@@ -149,12 +152,9 @@ struct OneATurn {
 impl OneATurn {
     async fn begin(machine: &Rc<Machine>) -> OneATurn {
         let permit = machine.file_turns.enter().await;
-        let turn_max = if machine.writing.is_recent() {
-            TURN_BESIDE_WRITES_MAX
-        } else {
-            TURN_MAX
-        };
+        let mut turn_max = TURN_MAX;
         if machine.writing.is_recent() {
+            turn_max = TURN_BESIDE_WRITES_MAX;
             machine.after_others(GIVES_WAY_ROUNDS_MAX).await;
         }
         while machine.file_sent.get().0 == machine.round.get()
@@ -308,7 +308,11 @@ fn is_resident(machine: &Machine, file: &File, from: u64, to: u64) -> bool {
         if found.cached < last - first + 1 {
             return false;
         }
-        let mut samples = (from..to).step_by(SAMPLE_EVERY as usize);
+        let every = match machine.writing.is_recent() {
+            true => SAMPLE_BESIDE_WRITES_EVERY,
+            false => SAMPLE_EVERY,
+        };
+        let mut samples = (from..to).step_by(every as usize);
         let fills = clock::mono() < machine.fills_until.get();
         return is_filled(descriptor, to - 1)
             && (!fills || samples.all(|at| is_filled(descriptor, at)));

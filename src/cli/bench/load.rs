@@ -438,6 +438,6 @@ impl Session<'_> {
 }
 
 fn drop_caches() -> Result<(), Failed> {
-    std::fs::write("/proc/sys/vm/drop_caches", "3")
+    crate::rt::bare::drop_page_cache()
         .map_err(|error| Failed::operation(format!("--drop-caches: {error}; it needs root")))
 }

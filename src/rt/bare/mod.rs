@@ -7,27 +7,8 @@ mod serve;
 
 use std::io;
 
-pub use reader::{Passed, Script, read_all};
+pub use reader::{Passed, Script, nth_place, read_all};
 pub use serve::{Bare, Ranges};
-
-/// Lets this thread, and those that it starts from now on, run on these CPUs only.
-pub fn pin(cpus: &[usize]) -> io::Result<()> {
-    if cpus.iter().any(|cpu| *cpu >= libc::CPU_SETSIZE as usize) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: a cpu_set_t of zeros is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for cpu in cpus {
-        // SAFETY: the CPU is below CPU_SETSIZE.
-        unsafe { libc::CPU_SET(*cpu, &mut set) };
-    }
-    // SAFETY: `set` is valid, and as long as told.
-    let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    match done {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Puts everything out of the page cache that can be read again; needs root.
 pub fn drop_page_cache() -> io::Result<()> {

@@ -25,6 +25,18 @@ pub trait Script {
     fn records(&self, head: &[u8], size: usize) -> io::Result<u64>;
 }
 
+/// Where connection `connection` reads with its request `n`: each has its own `stretch`, goes over it in
+/// steps of `step`, `passes` times; none when it has been everywhere.
+pub fn nth_place(
+    connection: usize,
+    n: u64,
+    (stretch, step): (u64, u64),
+    passes: u64,
+) -> Option<u64> {
+    let in_a_pass = stretch / step;
+    (n < in_a_pass * passes).then(|| connection as u64 * stretch + n % in_a_pass * step)
+}
+
 struct Lane {
     stream: TcpStream,
     asked: u64,

@@ -10,7 +10,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use super::reader::Script;
+use super::reader::{Script, nth_place};
+use crate::rt::{clock, limits};
 
 /// The most that one `sendfile` is asked for, and one connection gets before the next.
 const SLICE_BYTES: usize = 256 << 10;
@@ -33,7 +34,7 @@ impl Bare {
         let address = listener.local_addr()?;
         let (file, cpus) = (File::open(path)?, cpus.to_vec());
         let thread = std::thread::spawn(move || {
-            super::pin(&cpus)?;
+            limits::pin_to(&cpus)?;
             serve(&listener, &file, connections)
         });
         Ok(Bare { address, thread })
@@ -96,7 +97,7 @@ fn serve(listener: &TcpListener, file: &File, connections: usize) -> io::Result<
             }
         }
     }
-    Ok(thread_cpu_seconds())
+    Ok(clock::thread_cpu_ns() as f64 / 1e9)
 }
 
 impl Lane {
@@ -151,16 +152,6 @@ impl Lane {
     }
 }
 
-fn thread_cpu_seconds() -> f64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place for the result.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 /// Each connection reads its own stretch of the file, `chunk` bytes at a time, `passes` times over.
 pub struct Ranges {
     /// Bytes of a connection's stretch, a multiple of `chunk`.
@@ -173,11 +164,7 @@ pub struct Ranges {
 
 impl Script for Ranges {
     fn request(&self, connection: usize, n: u64) -> Option<Vec<u8>> {
-        let in_a_pass = self.stretch / self.chunk;
-        if n >= in_a_pass * self.passes {
-            return None;
-        }
-        let at = connection as u64 * self.stretch + n % in_a_pass * self.chunk;
+        let at = nth_place(connection, n, (self.stretch, self.chunk), self.passes)?;
         let mut request = vec![0; REQUEST_BYTES];
         request[..8].copy_from_slice(&at.to_be_bytes());
         request[8..16].copy_from_slice(&self.chunk.to_be_bytes());

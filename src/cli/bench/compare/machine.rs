@@ -15,7 +15,8 @@ use crate::bench::fetches::{Fetches, batch};
 use crate::bench::{fio, process};
 use crate::protocol::messages::StrBytes;
 use crate::record::Codec;
-use crate::rt::bare::{Bare, Passed, Ranges, Script, drop_page_cache, pin, read_all};
+use crate::rt::bare::{Bare, Passed, Ranges, Script, drop_page_cache, read_all};
+use crate::rt::limits::pin_to;
 use crate::rt::trial::{Way, trial};
 
 /// Size and depth of durable writes: those of the row's own produce requests (8 connections with 5 in
@@ -184,7 +185,7 @@ fn pinned<T: Send>(cpus: &str, work: impl FnOnce() -> io::Result<T> + Send) -> i
     let cpus = listed(cpus);
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            pin(&cpus)?;
+            pin_to(&cpus)?;
             work()
         });
         let done = worker.join();
