@@ -32,26 +32,34 @@ fn every_seed_keeps_its_promises() {
     );
 }
 
+fn assert_sound(seeds: impl IntoIterator<Item = u64>, options: &Options) {
+    for seed in seeds {
+        if let Err(failure) = run(seed, options) {
+            panic!("{failure}");
+        }
+    }
+}
+
+/// Deeper than the usual run, for what happens seldom.
+fn deep() -> Options {
+    Options {
+        steps: Some(10_000),
+        ..Options::default()
+    }
+}
+
 /// A log that a disk's error fenced was opened again, and began where its checkpoint said, below a
 /// start that retention had moved and that was not durable yet.
 #[test]
 fn seed_1693_a_log_that_is_opened_again_begins_where_its_checkpoint_says() {
-    let report = run(1693, &Options::default());
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([1693], &Options::default());
 }
 
 /// The directory of a deleted topic could not be moved away; a topic of the same name found it, and was
 /// taken for damaged at the next start. Deeper than the usual run: names fail seldom.
 #[test]
 fn seeds_42_158_159_and_228_a_topic_made_again_does_not_begin_in_what_a_failed_deletion_left() {
-    let deep = Options {
-        steps: Some(10_000),
-        ..Options::default()
-    };
-    for seed in [42, 158, 159, 228] {
-        let report = run(seed, &deep);
-        assert!(report.is_ok(), "{report:?}");
-    }
+    assert_sound([42, 158, 159, 228], &deep());
 }
 
 /// The start removed all that lay below the start offset of an emptied log; then the checkpoint, which
@@ -59,30 +67,21 @@ fn seeds_42_158_159_and_228_a_topic_made_again_does_not_begin_in_what_a_failed_d
 /// taken for an emptied log by the simulation itself (3350).
 #[test]
 fn seeds_3350_10893_and_18342_an_emptied_log_gives_no_offset_out_twice() {
-    for seed in [3350, 10893, 18342] {
-        let report = run(seed, &Options::default());
-        assert!(report.is_ok(), "{report:?}");
-    }
+    assert_sound([3350, 10893, 18342], &Options::default());
 }
 
 /// A start removed what a compaction had left half-made, and nobody waited for it: the next compaction
 /// had written a file of the same name by then, and found it gone.
 #[test]
 fn seed_28723_what_a_crash_left_half_made_is_gone_before_a_log_opens() {
-    let report = run(28723, &Options::default());
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([28723], &Options::default());
 }
 
 /// Segments below the start offset got their other names in any order: one in the middle was left, and
 /// without the checkpoint the empty one at the end seemed not to follow. Deeper than the usual run.
 #[test]
 fn seed_1035_segments_that_are_deleted_leave_no_gap_behind() {
-    let deep = Options {
-        steps: Some(10_000),
-        ..Options::default()
-    };
-    let report = run(1035, &deep);
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([1035], &deep());
 }
 
 /// Otherwise the promise is not put to the test at all.
@@ -97,26 +96,21 @@ fn operations_on_names_fail_too() {
 /// The core's timers went round for ever: `flush.ms` was over while the segment was being sealed.
 #[test]
 fn seed_833_a_flush_that_falls_into_a_roll_is_not_due_again_and_again() {
-    let report = run(833, &Options::default());
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([833], &Options::default());
 }
 
 /// The index of a compacted segment was loaded while the segment got its name; the load failed, and
 /// the scan that followed went by the old name.
 #[test]
 fn seed_230_an_index_is_not_loaded_while_its_segment_changes_its_name() {
-    for seed in [230, 441, 483, 608, 754, 1729] {
-        let report = run(seed, &Options::default());
-        assert!(report.is_ok(), "{report:?}");
-    }
+    assert_sound([230, 441, 483, 608, 754, 1729], &Options::default());
 }
 
 /// A file that had grown no further than needed on a full disk lost its next growth with the power: the
 /// torn batch that reached past its end was taken for damage.
 #[test]
 fn seed_151_a_write_that_lost_the_growth_of_its_file_is_torn() {
-    let report = run(151, &Options::default());
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([151], &Options::default());
 }
 
 #[test]
@@ -179,11 +173,7 @@ fn an_answer_that_is_given_twice_is_found() {
 /// A partition that was deleted while the broker stopped was waited for without end.
 #[test]
 fn seeds_1348_and_1428_a_deletion_during_the_stop_does_not_hold_it_up() {
-    for seed in [1348, 1428] {
-        if let Err(failure) = run(seed, &Options::default()) {
-            panic!("{failure}");
-        }
-    }
+    assert_sound([1348, 1428], &Options::default());
 }
 
 /// Otherwise the promise is not put to the test at all.
@@ -199,20 +189,12 @@ fn logs_that_find_no_space_for_a_write_come_back() {
 /// for a duplicate of one that could not be committed any more.
 #[test]
 fn seed_317_a_retry_on_a_fenced_log_is_answered() {
-    let report = run(317, &Options::default());
-    assert!(report.is_ok(), "{report:?}");
+    assert_sound([317], &Options::default());
 }
 
 /// What was offline from the start on passed for an emptied log: its end was told as 0, and no record was
 /// found by time.
 #[test]
 fn seeds_1611_2128_and_3129_what_is_offline_from_the_start_tells_no_end_of_its_log() {
-    let deep = Options {
-        steps: Some(10_000),
-        ..Options::default()
-    };
-    for seed in [1611, 2128, 3129] {
-        let report = run(seed, &deep);
-        assert!(report.is_ok(), "{report:?}");
-    }
+    assert_sound([1611, 2128, 3129], &deep());
 }

@@ -176,7 +176,8 @@ impl Log {
     }
 
     /// Opens what is in `directory`, recovering as needed. [`Event::Ready`], [`Event::Foreign`] or
-    /// [`Event::Fenced`] comes from [`Log::handle_disk`]; until then appends are refused and reads find nothing.
+    /// [`Event::Fenced`] comes from [`Log::handle_disk`]; until then appends are refused and reads find
+    /// nothing.
     pub fn open(
         directory: FilePath,
         owner: u32,

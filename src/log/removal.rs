@@ -135,10 +135,7 @@ impl Log {
             self.setup.directory_made();
             self.setup.metadata_written();
         } else {
-            // All that was there at the start has been sorted out: only a deletion that the disk
-            // refused since can have left it.
-            let renamed = self.moved_away(found.unwrap_or(TopicId::ZERO), DELETED_SUFFIX);
-            self.move_away(renamed, false, out);
+            self.move_leftover_away(found.unwrap_or(TopicId::ZERO), out);
         }
     }
 
@@ -152,9 +149,14 @@ impl Log {
         if empty {
             self.setup.directory_made();
         } else {
-            let renamed = self.moved_away(TopicId::ZERO, DELETED_SUFFIX);
-            self.move_away(renamed, false, out);
+            self.move_leftover_away(TopicId::ZERO, out);
         }
+    }
+
+    /// All that was there at the start has been sorted out: only a deletion that the disk refused since
+    /// can have left it.
+    fn move_leftover_away(&mut self, topic: TopicId, out: &mut Vec<DiskOp>) {
+        self.move_away(self.moved_away(topic, DELETED_SUFFIX), false, out);
     }
 
     /// The answer to [`Event::Foreign`]: what is in the log's place is moved out of it, to be
