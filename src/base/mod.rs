@@ -4,6 +4,7 @@
 //! Knows no Kafka, no file system, no clock. Everything here is a value.
 
 pub mod buf;
+pub mod checksum;
 pub mod disk;
 pub mod ids;
 mod ledger;
@@ -12,6 +13,7 @@ pub mod time;
 pub mod timers;
 
 pub use buf::{BLOCK, Buf, Pool};
+pub use checksum::{crc32c, crc32c_of};
 pub use disk::{
     DirectoryEntry, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId, Space,
 };

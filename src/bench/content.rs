@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use crate::base::{PartitionIndex, Prng};
+use crate::base::{PartitionIndex, Prng, crc32c};
 use crate::record::{BatchTemplate, Codec};
 
 /// Bytes of the stamp: the smallest value.
@@ -79,7 +79,7 @@ impl Maker {
             let same = (filler.len() as f64 * shape.compressible.clamp(0.0, 1.0)) as usize;
             filler[..same].fill(b'x');
             random.fill(&mut filler[same..]);
-            crcs.push(crc32c::crc32c(filler));
+            crcs.push(crc32c(filler));
         }
         Maker {
             template,
@@ -119,7 +119,7 @@ pub fn read(value: &[u8], with_filler: bool) -> Option<Stamp> {
     let (stamp, filler) = value.split_at_checked(STAMP_BYTES)?;
     let word = |at: usize| u32::from_le_bytes(stamp[at..at + 4].try_into().expect("four bytes"));
     let long = |at: usize| u64::from_le_bytes(stamp[at..at + 8].try_into().expect("eight bytes"));
-    if word(0) != MAGIC || (with_filler && word(12) != crc32c::crc32c(filler)) {
+    if word(0) != MAGIC || (with_filler && word(12) != crc32c(filler)) {
         return None;
     }
     Some(Stamp {

@@ -1,6 +1,8 @@
 //! The envelope of our small derived files: `magic (8) | crc32c (4) | length (4) | contents`, the
 //! numbers little-endian. The checksum covers magic, length and contents.
 
+use crate::base::crc32c_of;
+
 const HEADER: usize = 16;
 
 /// Wraps `contents`, which must be shorter than 4 GiB.
@@ -26,6 +28,5 @@ pub(super) fn open(magic: [u8; 8], file: &[u8]) -> Option<&[u8]> {
 }
 
 fn checksum(magic: [u8; 8], length: [u8; 4], contents: &[u8]) -> u32 {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&magic), &length);
-    crc32c::crc32c_append(crc, contents)
+    crc32c_of(&[&magic, &length, contents])
 }

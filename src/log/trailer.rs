@@ -38,7 +38,7 @@
 //! were not covered by a checkpoint yet. There the log is cut as if the write had been torn.
 //! Relaxed logs have many writes between two syncs; `reach` is then all that may be unsynced.
 
-use crate::base::{BLOCK, Offset};
+use crate::base::{BLOCK, Offset, crc32c};
 
 /// Bytes of a trailer.
 pub(super) const BYTES: usize = 32;
@@ -62,7 +62,7 @@ impl Trailer {
         bytes[8..16].copy_from_slice(&self.durable.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.end.to_be_bytes());
         bytes[24..28].copy_from_slice(&(base.0 as u32).to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[..28]);
+        let crc = crc32c(&bytes[..28]);
         bytes[28..].copy_from_slice(&crc.to_be_bytes());
         bytes
     }

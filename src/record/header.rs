@@ -18,7 +18,7 @@
 //! 61 records, compressed as one when there is a codec
 //! ```
 
-use crate::base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+use crate::base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, crc32c};
 
 use super::codec::Codec;
 use super::error::BatchError;
@@ -214,7 +214,7 @@ pub fn verify(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
             need: header.size(),
         });
     };
-    let computed = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    let computed = crc32c(&batch[ATTRIBUTES_AT..]);
     if computed != header.crc {
         return Err(BatchError::Crc {
             stored: header.crc,
@@ -250,7 +250,7 @@ pub(super) fn set_max_timestamp(batch: &mut [u8], kind: TimestampType, max_times
 
 /// Computes the CRC of a whole batch and writes it; returns it.
 pub(super) fn seal(batch: &mut [u8]) -> u32 {
-    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    let crc = crc32c(&batch[ATTRIBUTES_AT..]);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
     crc
 }

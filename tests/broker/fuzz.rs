@@ -67,7 +67,7 @@ fn mend(batch: &mut [u8]) {
         let length = (batch.len() - 12) as i32;
         batch[8..12].copy_from_slice(&length.to_be_bytes());
         batch[16] = 2;
-        let crc = crc32c::crc32c(&batch[21..]);
+        let crc = corelane::base::crc32c(&batch[21..]);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());
     }
 }

@@ -22,7 +22,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{BLOCK, Buf, Pool, TopicId};
+use crate::base::{BLOCK, Buf, Pool, TopicId, crc32c_of};
 
 const MAGIC: [u8; 8] = *b"corejrnl";
 /// Bytes of a frame before its entries.
@@ -114,7 +114,7 @@ impl Builder {
         header[20..24].copy_from_slice(&self.entries.to_le_bytes());
         header[24..28].copy_from_slice(&bytes.to_le_bytes());
         header[28..32].copy_from_slice(&place.before.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&header), &self.buf[HEADER_BYTES..]);
+        let crc = crc32c_of(&[&header, &self.buf[HEADER_BYTES..]]);
         let whole = self.buf.whole_mut();
         whole[..CRC_AT].copy_from_slice(&header);
         whole[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -163,7 +163,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Frame> {
     let generation = u64::from_le_bytes(header[8..16].try_into().unwrap_or_default());
     let (count, length, crc) = (number(20), number(24) as usize, number(CRC_AT));
     let body = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(length)?)?;
-    if crc32c::crc32c_append(crc32c::crc32c(&header[..CRC_AT]), body) != crc {
+    if crc32c_of(&[&header[..CRC_AT], body]) != crc {
         return None;
     }
     let (mut entries, mut rest) = (Vec::new(), body);
