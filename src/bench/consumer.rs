@@ -112,7 +112,8 @@ impl Consumer {
 
     /// Asks for more, if nothing is asked for.
     pub(super) fn pump(&mut self, out: &mut impl Out) -> Result<(), String> {
-        if self.is_waiting || self.is_done {
+        // Behind the end, in a session too, the broker would have it wait for records to come.
+        if self.is_waiting || self.is_done || self.is_at_end() {
             return Ok(());
         }
         let in_session = self.session.1 > 0;
@@ -149,6 +150,17 @@ impl Consumer {
         let frame = request.frame(self.plan.version, self.correlation_id, &self.client_id);
         self.is_waiting = true;
         out.send(&frame, &[])
+    }
+
+    /// True if it reads what was there already, and has read it all.
+    fn is_at_end(&self) -> bool {
+        let mut places = self.places.values();
+        self.plan.role != Role::Tail && places.all(|place| place.next >= place.until)
+    }
+
+    /// True if nothing is asked for any more: [`Consumer::settle`] says what then.
+    pub(super) fn is_through(&self) -> bool {
+        !self.is_waiting && !self.is_done && self.is_at_end()
     }
 
     /// Takes an answer that came at `now`, and asks for more.
@@ -329,10 +341,10 @@ impl Consumer {
                 let all_read = places.all(|(index, place)| place.next >= progress.end(*index));
                 over && producers == 0 && all_read
             }
-            Role::CatchUp => places.all(|(_, place)| place.next >= place.until),
+            Role::CatchUp => self.is_at_end(),
             Role::Repeat if over => true,
             Role::Repeat => {
-                if places.all(|(_, place)| place.next >= place.until) {
+                if self.is_through() {
                     self.rewind();
                 }
                 false
@@ -363,5 +375,125 @@ impl Consumer {
             let readers = &progress.catching_up;
             readers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::fetch::{FetchedPartition, FetchedTopic, Piece};
+    use crate::record::BatchBuilder;
+
+    const VERSION: i16 = 12;
+    const RECORDS: i64 = 10;
+
+    #[derive(Default)]
+    struct Asked(usize);
+
+    impl Out for Asked {
+        fn send(&mut self, _: &[u8], _: &[u8]) -> Result<(), String> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    fn reader(role: Role, partitions: i32) -> Consumer {
+        let topic = StrBytes::from_static_str("read");
+        let position = |index| (PartitionIndex(index), Offset(0), Offset(RECORDS));
+        let plan = ConsumerPlan {
+            address: String::new(),
+            version: VERSION,
+            positions: (0..partitions).map(position).collect(),
+            role,
+            partition_bytes_max: 1 << 20,
+            answer_bytes_max: 1 << 20,
+            bytes_min: 1,
+            wait: Duration::from_millis(500),
+            from_first: true,
+        };
+        Consumer::new(plan, &topic, 1)
+    }
+
+    /// An answer with all records of these partitions, as in a session if there are several.
+    fn answer(partitions: i32, correlation_id: i32) -> Bytes {
+        let mut batch = BatchBuilder::new(Codec::None);
+        for _ in 0..RECORDS {
+            batch.append(0, None, Some(b"no stamp"), &[]);
+        }
+        let batch = Bytes::from(batch.finish());
+        let partition = |index| FetchedPartition {
+            records_length: batch.len(),
+            records: vec![batch.clone()],
+            ..FetchedPartition::refused(PartitionIndex(index), ErrorCode::None)
+        };
+        let response = FetchResponse {
+            session_id: if partitions > 1 { 7 } else { 0 },
+            topics: vec![FetchedTopic {
+                topic: TopicRef::Name(StrBytes::from_static_str("read")),
+                partitions: (0..partitions).map(partition).collect(),
+            }],
+            ..FetchResponse::<Bytes>::default()
+        };
+        let pieces = response.frame(VERSION, correlation_id).into_iter();
+        let pieces = pieces.flat_map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.to_vec(),
+            Piece::Records(records) => records.to_vec(),
+        });
+        Bytes::from(pieces.skip(4).collect::<Vec<u8>>())
+    }
+
+    #[test]
+    fn who_has_read_everything_asks_for_nothing_until_it_begins_again() {
+        for partitions in [1, 3] {
+            let window = Window::new(0, 0, u64::MAX, false);
+            let mut tally = Tally::new(window.clone(), mpsc::channel().0);
+            let progress = Progress::new(partitions as usize, 0, 1);
+            let (mut reader, mut asked) = (reader(Role::Repeat, partitions), Asked(0));
+            for pass in 1..=3 {
+                assert!(!reader.is_through(), "pass {pass} of {partitions}");
+                reader.pump(&mut asked).expect("asks");
+                assert_eq!(asked.0, pass, "{partitions} partitions");
+                assert!(!reader.is_through(), "it waits");
+                let frame = answer(partitions, pass as i32);
+                let taken = reader.reply(1, &frame, &mut tally, &mut asked);
+                taken.expect("an answer");
+                assert_eq!(asked.0, pass, "a fetch behind the end would have to wait");
+                assert!(reader.is_through(), "pass {pass} of {partitions}");
+                assert!(!reader.settle(1, &window, &progress, &mut tally));
+            }
+            let records = 3 * partitions as u64 * RECORDS as u64;
+            assert_eq!(tally.caught_up.records, records);
+            assert_eq!(tally.damaged, records, "they have no stamps");
+        }
+    }
+
+    #[test]
+    fn who_reads_once_is_done_with_the_last_record() {
+        let window = Window::new(0, 0, u64::MAX, true);
+        let mut tally = Tally::new(window.clone(), mpsc::channel().0);
+        let progress = Progress::new(1, 0, 1);
+        let (mut reader, mut asked) = (reader(Role::CatchUp, 1), Asked(0));
+        reader.pump(&mut asked).expect("asks");
+        assert!(!reader.settle(1, &window, &progress, &mut tally));
+        let taken = reader.reply(2, &answer(1, 1), &mut tally, &mut asked);
+        taken.expect("an answer");
+        assert!(reader.is_through());
+        assert!(reader.settle(2, &window, &progress, &mut tally));
+        assert!(!reader.is_through(), "it is done");
+    }
+
+    #[test]
+    fn who_reads_the_tail_asks_on_at_the_end() {
+        let window = Window::new(0, 0, u64::MAX, false);
+        let mut tally = Tally::new(window, mpsc::channel().0);
+        let (mut reader, mut asked) = (reader(Role::Tail, 1), Asked(0));
+        reader.pump(&mut asked).expect("asks");
+        let taken = reader.reply(1, &answer(1, 1), &mut tally, &mut asked);
+        taken.expect("an answer");
+        assert_eq!(asked.0, 2);
+        assert!(!reader.is_through());
     }
 }
