@@ -156,6 +156,11 @@ fn a_journal_that_answers_before_its_write_is_durable_is_found() {
 }
 
 #[test]
+fn a_journal_that_answers_one_of_several_writes_side_by_side_before_it_is_durable_is_found() {
+    assert!(found_with_journals(Canary::LooseJournal, 100).is_some());
+}
+
+#[test]
 fn a_start_that_brings_nothing_home_from_journals_is_found() {
     assert!(found_with_journals(Canary::LostJournal, 40).is_some());
 }

@@ -10,9 +10,10 @@ use crate::rt::properties::{list_names, read_properties, write_properties};
 
 /// The version of everything that is written below a data directory. Counts up when an older
 /// corelane could no longer read it: 2 has snapshots of the metadata, without which its log cannot be
-/// understood, 3 may have journals, without which what was acknowledged last is not there. Older ones
-/// are read, and become ours with the first start.
-pub const FORMAT_VERSION: u32 = 3;
+/// understood, 3 may have journals, without which what was acknowledged last is not there, 4 has
+/// entries in them that begin within a block. Older ones are read, and become ours with the first
+/// start.
+pub const FORMAT_VERSION: u32 = 4;
 
 const FILE: &str = "meta.properties";
 /// Marks a directory as ours: Kafka's own have the other lines only.

@@ -213,6 +213,7 @@ impl Disk {
                 let lie = match self.trouble.canary {
                     Some(Canary::LyingDisk) => durable && self.prng.one_in(4),
                     Some(Canary::HastyJournal) => is_journal(&file),
+                    Some(Canary::LooseJournal) => is_journal(&file) && self.writes_beside(&file),
                     Some(Canary::LostJournal | Canary::IdleSync | Canary::StaleReply) | None => {
                         false
                     }
@@ -293,6 +294,13 @@ impl Disk {
             }
         };
         done.map(|()| DiskOutput::Done).ok_or(not_found)
+    }
+
+    /// True if the file has another write on its way.
+    fn writes_beside(&self, file: &FilePath) -> bool {
+        let others = self.in_flight.values();
+        let others = others.filter_map(|(_, other)| written(other));
+        others.map(|(other, _)| other).any(|other| other == file)
     }
 
     /// The process is gone. What was in flight has happened, or not, or partly; when `power` goes

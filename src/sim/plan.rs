@@ -22,6 +22,9 @@ pub enum Canary {
     LyingDisk,
     /// The disk says that writes to journals are done before they are.
     HastyJournal,
+    /// Where writes to a journal are on their way side by side, the disk says that one is done before
+    /// it is.
+    LooseJournal,
     /// Journals are gone after each crash: nothing is brought home from them.
     LostJournal,
     /// A journal's syncs of the files that it has brought something to do nothing.

@@ -130,10 +130,15 @@ impl Journal {
                 _ => {
                     let mut merged = self.pool.take((end - at) as usize);
                     merged.set_len((end - at) as usize);
-                    for image in tracked.images.iter().take(count) {
+                    let mut images = tracked.images.iter().take(count).peekable();
+                    while let Some(image) = images.next() {
+                        // What the next one writes again is copied once.
+                        let next = images.peek().filter(|next| next.end() >= image.end());
+                        let news =
+                            next.map_or(image.end(), |next| next.at.clamp(image.at, image.end()));
+                        let news = &image.data[..(news - image.at) as usize];
                         let from = (image.at - at) as usize;
-                        let to = from + image.data.len();
-                        merged.whole_mut()[from..to].copy_from_slice(&image.data);
+                        merged.whole_mut()[from..from + news.len()].copy_from_slice(news);
                     }
                     Arc::new(merged)
                 }
@@ -291,7 +296,7 @@ impl Journal {
                 .iter()
                 .all(|extent| extent.images == 0 && !extent.wiping);
             let coming = !self.gathered.is_empty() || !self.settled.is_empty();
-            let idle = empty && self.flight.is_none() && !coming;
+            let idle = empty && self.flights.is_empty() && !coming;
             let other = self.extents[1 - self.active].generation;
             if idle && other == 0 && self.extents[self.active].generation > 0 {
                 self.wipe_extent(self.active, out);

@@ -9,20 +9,25 @@
 //!          | position in the file (8) | length of the image (4) | stored bytes (4) | stored bytes
 //! ```
 //!
-//! Little-endian. An image is what a log wrote: whole blocks. The zeros between its last batch and
-//! its trailer are not stored. A *settled* entry has no image: all that the journal said of the file
+//! Little-endian. An image is what a log wrote: whole blocks, or the end of them, where the image of
+//! the file before it in the same extent has the same bytes at the front. The zeros between its last
+//! batch and its trailer are not stored. A *settled* entry has no image: all that the journal said of the file
 //! before is void.
 //!
 //! A frame counts if its checksum holds and it follows the one before: the same generation, the next
 //! number, the checksum of that frame. So what an older use of the extent left behind never counts,
-//! whether it verifies or not. One frame is on its way at a time: where one of the same generation
-//! lies behind one that does not verify, that one was whole, and has been damaged since. What is
-//! *not* protected: damage to the last frame, which nothing tells from a torn one, and to the first,
-//! which nothing tells from a half that is empty.
+//! whether it verifies or not. A frame is acknowledged when all before it are on the disk, and at most
+//! [`FRAMES_MAX`] are on their way at a time: one that does not verify may have been torn, whatever the
+//! next ones are; but where one lies so far behind it that it was begun later than it was done, it was
+//! whole, and has been damaged since. What is *not* protected: damage to the last [`FRAMES_MAX`]
+//! frames, which nothing tells from torn ones, and to the first, which nothing tells from a half that
+//! is empty.
 
 use std::sync::Arc;
 
 use crate::base::{BLOCK, Buf, Pool, TopicId, crc32c_of};
+
+use super::FRAMES_MAX;
 
 const MAGIC: [u8; 8] = *b"corejrnl";
 /// Bytes of a frame before its entries.
@@ -30,7 +35,7 @@ pub(super) const HEADER_BYTES: usize = 36;
 /// Where in it the checksum of the frame is.
 const CRC_AT: usize = 32;
 /// Bytes at the end of an image that are stored apart from what comes before the zeros.
-const TRAILER_BYTES: usize = 32;
+pub(super) const TRAILER_BYTES: usize = 32;
 const KIND_IMAGE: u8 = 1;
 const KIND_SETTLED: u8 = 2;
 
@@ -69,7 +74,7 @@ impl Builder {
         Builder { buf, entries: 0 }
     }
 
-    /// Adds what a log wrote.
+    /// Adds what a log wrote: up to the end of a block, with the trailer.
     pub(super) fn image(&mut self, topic: TopicId, path: &str, at: u64, image: &[u8]) {
         let (front, trailer) = image.split_at(image.len() - TRAILER_BYTES);
         let front = &front[..filled_bytes(front)];
@@ -200,14 +205,16 @@ fn read_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
         KIND_SETTLED => None,
         KIND_IMAGE => {
             let front = stored.len().checked_sub(TRAILER_BYTES)?;
-            let whole = size.is_multiple_of(BLOCK) && stored.len() <= size;
+            let at = u64::from_le_bytes(at.try_into().ok()?);
+            let end = at.checked_add(size as u64)?;
+            let whole = end.is_multiple_of(BLOCK as u64) && stored.len() <= size;
             let mut image = vec![0; size.min(1 << 30)];
             if !whole || image.len() != size {
                 return None;
             }
             image[..front].copy_from_slice(&stored[..front]);
             image[size - TRAILER_BYTES..].copy_from_slice(&stored[front..]);
-            Some((u64::from_le_bytes(at.try_into().ok()?), image))
+            Some((at, image))
         }
         _ => return None,
     };
@@ -249,9 +256,9 @@ pub(super) fn read_extent(bytes: &[u8]) -> Result<Vec<Frame>, usize> {
     let behind = bytes.get(at..).unwrap_or_default().chunks(BLOCK);
     for block in 0..behind.len() {
         let later = read(&bytes[at + block * BLOCK..]).map(|frame| frame.place);
-        if later
-            .is_some_and(|later| later.generation == last.generation && later.number > last.number)
-        {
+        if later.is_some_and(|later| {
+            later.generation == last.generation && later.number > last.number + FRAMES_MAX
+        }) {
             return Err(at);
         }
     }
@@ -350,15 +357,15 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_damaged_before_the_last_one_is_no_torn_one() {
+    fn a_frame_that_is_damaged_so_far_before_the_last_one_that_it_was_done_is_no_torn_one() {
         let first = Place {
             generation: 2,
             ..Place::default()
         };
         let mut frames = Vec::new();
         let mut place = first;
-        for byte in 1..=3 {
-            let (bytes, crc) = frame(place, byte);
+        for byte in 0..FRAMES_MAX + 2 {
+            let (bytes, crc) = frame(place, byte as u8 + 1);
             frames.push(bytes.to_vec());
             place = Place {
                 number: place.number + 1,
@@ -367,10 +374,14 @@ mod tests {
             };
         }
         let read = |frames: &[Vec<u8>]| read_extent(&frames.concat()).map(|frames| frames.len());
-        assert_eq!(read(&frames), Ok(3));
-        let mut torn = frames.clone();
-        torn[2][100] ^= 1;
-        assert_eq!(read(&torn), Ok(2));
+        let count = frames.len();
+        assert_eq!(read(&frames), Ok(count));
+        // As many as may be on their way at a time: the first of them is torn.
+        for torn in count - FRAMES_MAX as usize..count {
+            let mut frames = frames.clone();
+            frames[torn][100] ^= 1;
+            assert_eq!(read(&frames), Ok(torn));
+        }
         let mut damaged = frames.clone();
         damaged[1][100] ^= 1;
         assert_eq!(read(&damaged), Err(frames[0].len()));

@@ -2,9 +2,10 @@
 //!
 //! It stands between the logs and the disk, and is told every operation of theirs. While several
 //! small durable writes are on their way, the next ones are gathered into a frame, one durable write
-//! to the journal's file; each is done when its frame is ([`DiskOutput::Journaled`]). What they wrote
-//! is brought to their files later, many writes of one file at once, and made durable there with one
-//! sync for all that one extent holds of the file.
+//! to the journal's file; each is done when its frame is, and all frames before it
+//! ([`DiskOutput::Journaled`]): a replay ends at the first frame that is not whole. A few frames are
+//! on their way at a time. What logs wrote is brought to their files later, many writes of one file
+//! at once, and made durable there with one sync for all that one extent holds of the file.
 //!
 //! The file has two extents, used in turn. One is used again when all that it holds has been brought
 //! home, durably, and its first block has been wiped. Until then the file of each of its entries is
@@ -27,6 +28,8 @@
 //! Knows no log: only operations, files and who asked.
 
 mod bring_home;
+#[cfg(test)]
+mod crash_tests;
 mod frame;
 mod replay;
 mod report;
@@ -53,6 +56,10 @@ pub use self::report::{JournalReport, JournaledFile, inspect_journal};
 const SMALL_BYTES_MAX: usize = 32 << 10;
 /// Bytes of entries in one frame at most, a single larger write excepted.
 const FRAME_BYTES_MAX: usize = 512 << 10;
+/// Frames on their way at a time, at most. The device takes three side by side in little more time
+/// than one: `fio` makes 7,500 durable writes a second of 28 KiB one by one, 12,000 with two in
+/// flight, 22,600 with three.
+pub(super) const FRAMES_MAX: u32 = 3;
 /// What is kept free at the end of each extent, so that files can be settled when it is full.
 const SETTLING_BYTES: u64 = 64 << 10;
 /// The smallest extent, in bytes.
@@ -124,7 +131,7 @@ impl Image {
 struct Tracked {
     owner: u32,
     topic: TopicId,
-    /// In order; those of the frame that is on its way are not among them.
+    /// In order; those of the frames that are on their way are not among them.
     images: VecDeque<Image>,
     /// How many of the first images are on their way home.
     filling: usize,
@@ -157,13 +164,14 @@ struct Gathered {
     data: Arc<Buf>,
 }
 
-/// The frame on its way.
+/// A frame on its way.
 #[derive(Debug)]
 struct Flight {
+    number: u32,
     settled: Vec<FilePath>,
     writes: Vec<Gathered>,
-    bytes: u64,
-    crc: u32,
+    /// It is on the disk; others before it may not be.
+    written: bool,
 }
 
 /// What an operation of the journal itself was for.
@@ -173,7 +181,7 @@ enum Job {
     Allocate,
     Sync,
     Name,
-    Frame,
+    Frame(u32),
     Home(FilePath),
     HomeSync(FilePath),
     Wipe(usize),
@@ -204,13 +212,15 @@ pub(super) struct Journal {
     closing: bool,
     extents: [Extent; 2],
     active: usize,
+    /// Of the next frame.
     place: Place,
-    /// In the active extent.
+    /// The same, in the active extent.
     position: u64,
     gathered: VecDeque<Gathered>,
     /// Files of which the next frame says that they are settled.
     settled: VecDeque<FilePath>,
-    flight: Option<Flight>,
+    /// In the order of their numbers, all in the active extent.
+    flights: VecDeque<Flight>,
     /// Small durable writes on their way to their own files.
     direct: BTreeSet<OpId>,
     tracked: BTreeMap<FilePath, Tracked>,
@@ -253,7 +263,7 @@ impl Journal {
             position: 0,
             gathered: VecDeque::new(),
             settled: VecDeque::new(),
-            flight: None,
+            flights: VecDeque::new(),
             direct: BTreeSet::new(),
             tracked: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -320,7 +330,7 @@ impl Journal {
         self.leave_further(out);
     }
 
-    /// The turn is over: what was gathered becomes one write, unless one is on its way.
+    /// The turn is over: what was gathered becomes one write, unless it had better gather more.
     pub(super) fn end_turn(&mut self, out: &mut Outcome) {
         self.write_frame(out);
     }
@@ -358,9 +368,9 @@ impl Journal {
                     Stage::Ready
                 }
             }
-            Job::Frame => match failed {
-                None => self.frame_written(out),
-                Some(fault) => self.frame_failed(&fault, out),
+            Job::Frame(number) => match failed {
+                None => self.frame_written(number, out),
+                Some(fault) => self.frame_failed(number, &fault, out),
             },
             Job::Home(file) => self.came_home(&file, failed, out),
             Job::HomeSync(file) => self.home_synced(&file, failed, out),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{
-    Buf, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId, TopicId,
+    BLOCK, Buf, DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, OpId, TopicId,
 };
 use crate::log;
 
@@ -32,7 +32,7 @@ const METADATA_BYTES_MAX: usize = 4096;
 struct Target {
     file: FilePath,
     topic: TopicId,
-    images: VecDeque<(u64, Vec<u8>)>,
+    images: Images,
 }
 
 /// What an operation was for.
@@ -224,21 +224,13 @@ impl Replay {
             return Ok(());
         };
         let disk = journal.disk;
-        let (_, entries) = read_file(&contents).map_err(|_| DiskFault {
+        let damaged = || DiskFault {
             file: journal.clone(),
             op: "replay",
             kind: FaultKind::Io(EBADMSG),
-        })?;
-        let mut targets: BTreeMap<(String, TopicId), VecDeque<(u64, Vec<u8>)>> = BTreeMap::new();
-        for Entry { topic, path, image } in entries {
-            match image {
-                Some((at, bytes)) => {
-                    let images = targets.entry((path, topic)).or_default();
-                    add(images, at, bytes);
-                }
-                None => drop(targets.remove(&(path, topic))),
-            }
-        }
+        };
+        let (_, entries) = read_file(&contents).map_err(|_| damaged())?;
+        let targets = lay_over(entries).ok_or_else(damaged)?;
         let targets = targets.into_iter().map(|((path, topic), images)| Target {
             file: FilePath::new(disk, &path),
             topic,
@@ -297,8 +289,28 @@ fn lasting(fault: DiskFault) -> DiskFault {
     DiskFault { kind, ..fault }
 }
 
-/// Lays an image over those before: one that goes on where the last one is becomes part of it.
-fn add(images: &mut VecDeque<(u64, Vec<u8>)>, at: u64, bytes: Vec<u8>) {
+/// Images of a file: where they belong, and their bytes.
+pub(super) type Images = VecDeque<(u64, Vec<u8>)>;
+
+/// What entries, in the order in which they were written, say of each file. None if the front of an
+/// image is missing.
+pub(super) fn lay_over(entries: Vec<Entry>) -> Option<BTreeMap<(String, TopicId), Images>> {
+    let mut files: BTreeMap<(String, TopicId), Images> = BTreeMap::new();
+    for Entry { topic, path, image } in entries {
+        match image {
+            Some((at, bytes)) => {
+                let images = files.entry((path, topic)).or_default();
+                add(images, at, bytes).then_some(())?;
+            }
+            None => drop(files.remove(&(path, topic))),
+        }
+    }
+    Some(files)
+}
+
+/// Lays an image over those before: one that goes on where the last one is becomes part of it. False
+/// if its front is missing: that should be in the last one.
+fn add(images: &mut Images, at: u64, bytes: Vec<u8>) -> bool {
     if let Some((before, whole)) = images.back_mut()
         && at >= *before
         && at <= *before + whole.len() as u64
@@ -307,7 +319,9 @@ fn add(images: &mut VecDeque<(u64, Vec<u8>)>, at: u64, bytes: Vec<u8>) {
         let covered = bytes.len().min(whole.len() - from);
         whole[from..from + covered].copy_from_slice(&bytes[..covered]);
         whole.extend_from_slice(&bytes[covered..]);
-        return;
+        return true;
     }
+    let whole = at.is_multiple_of(BLOCK as u64);
     images.push_back((at, bytes));
+    whole
 }

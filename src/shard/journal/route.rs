@@ -86,7 +86,7 @@ impl Journal {
             tracked.coming += 1;
             return self.gather(id, file, at, data);
         }
-        if ready && small && (crowd || self.flight.is_some()) {
+        if ready && small && (crowd || !self.flights.is_empty()) {
             let full = self.tracks_enough() || (crowd && self.waits_for_room());
             if !full {
                 let tracked = Tracked::new(id.owner, topic);

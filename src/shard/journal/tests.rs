@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::*;
-use crate::base::{DiskOutput, Space};
+use crate::base::{DiskOutput, FaultKind, Space};
 
 const OWNER: u32 = 900;
 
@@ -75,15 +75,25 @@ impl World {
 
     /// The disk does the oldest of what it was asked.
     fn serve(&mut self) -> Option<DiskOp> {
-        let op = self.asked.pop_front()?;
+        self.answer(0, None)
+    }
+
+    /// The disk does one of the things that it was asked, or fails.
+    fn answer(&mut self, index: usize, fault: Option<FaultKind>) -> Option<DiskOp> {
+        let op = self.asked.remove(index)?;
         let id = op.id();
         let output = match op {
             DiskOp::Space { .. } => DiskOutput::Space(self.space),
             _ => DiskOutput::Done,
         };
+        let fault = fault.map(|kind| DiskFault {
+            file: op.target().clone(),
+            op: "write",
+            kind,
+        });
         let done = DiskDone {
             id,
-            result: Ok(output),
+            result: fault.map_or(Ok(output), Err),
         };
         if id.owner == OWNER {
             let mut out = Outcome::default();
@@ -209,4 +219,75 @@ fn no_journal_is_made_on_a_disk_that_it_would_take_a_large_part_of() {
     assert_eq!(world.serve_all(), 1);
     assert_eq!(world.answered.len(), 1);
     assert!(world.journal.is_closed());
+}
+
+/// Three frames on their way, of one write each: 0, 1 and 2.
+fn three_frames() -> World {
+    let mut world = World::new(options());
+    world.next = 0;
+    for log in 0..3 {
+        world.write(&format!("log-{log}"), 0, 1);
+        world.end_turn();
+    }
+    assert_eq!(world.asked.len(), 3, "they are on their way side by side");
+    world
+}
+
+/// Which writes were answered, and how.
+fn answers(world: &World) -> Vec<(u32, bool)> {
+    let answers = world.answered.iter();
+    answers
+        .map(|done| (done.id.sequence, done.result.is_ok()))
+        .collect()
+}
+
+#[test]
+fn a_frame_is_answered_when_all_before_it_are_on_the_disk() {
+    let mut world = three_frames();
+    world.write("log-3", 0, 1);
+    world.end_turn();
+    assert_eq!(world.asked.len(), 3, "no more than that at a time");
+    world.answer(2, None);
+    world.answer(1, None);
+    assert_eq!(answers(&world), []);
+    assert_eq!(world.asked.len(), 1, "nor while they are not answered");
+    world.answer(0, None);
+    assert_eq!(answers(&world), [(0, true), (1, true), (2, true)]);
+    world.serve_all();
+    assert_eq!(world.answered.len(), 4);
+}
+
+#[test]
+fn when_a_frame_fails_those_behind_it_fail_and_those_before_it_count() {
+    let mut world = three_frames();
+    world.answer(2, None);
+    world.answer(1, Some(FaultKind::Io(EIO)));
+    assert_eq!(answers(&world), [(1, false), (2, false)]);
+    world.serve_all();
+    assert_eq!(answers(&world), [(1, false), (2, false), (0, true)]);
+    assert!(
+        world.journal.is_closed(),
+        "what it held is home, and it is gone"
+    );
+}
+
+#[test]
+fn beside_others_a_frame_goes_when_it_has_as_many_writes_as_are_gathered_for() {
+    let mut world = World::new(options());
+    world.journal.options.writes_min = 2;
+    for log in 0..2 {
+        world.write(&format!("log-{log}"), 0, 1);
+    }
+    assert_eq!(world.asked.len(), 2, "these go past it");
+    world.write("log-2", 0, 1);
+    world.end_turn();
+    assert_eq!(world.asked.len(), 3);
+    world.write("log-3", 0, 1);
+    world.end_turn();
+    assert_eq!(world.asked.len(), 3, "one more is waited for");
+    world.write("log-4", 0, 1);
+    world.end_turn();
+    assert_eq!(world.asked.len(), 4);
+    world.serve_all();
+    assert_eq!(world.answered.len(), 5);
 }

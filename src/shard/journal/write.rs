@@ -2,11 +2,11 @@
 
 use crate::base::{BLOCK, DiskDone, DiskFault, DiskOutput, FaultKind, FilePath, TopicId};
 
-use super::frame::{Builder, HEADER_BYTES, Place, entry_bytes};
+use super::frame::{Builder, HEADER_BYTES, Place, TRAILER_BYTES, entry_bytes};
 use super::route::refused;
 use super::{
-    ENOSPC, FRAME_BYTES_MAX, Flight, Gathered, Image, Job, Journal, Outcome, SETTLING_BYTES, Stage,
-    Tracked, durable_write,
+    ENOSPC, FRAME_BYTES_MAX, FRAMES_MAX, Flight, Gathered, Image, Job, Journal, Outcome,
+    SETTLING_BYTES, Stage, Tracked, durable_write,
 };
 
 impl Journal {
@@ -28,9 +28,18 @@ impl Journal {
         }
     }
 
+    /// True when there is a frame to write: any at all while none is on its way, beside others one of
+    /// as many writes as would have been gathered.
+    fn is_worth_a_frame(&self) -> bool {
+        match self.flights.len() as u32 {
+            0 => !(self.gathered.is_empty() && self.settled.is_empty()),
+            1..FRAMES_MAX => self.gathered.len() >= self.options.writes_min.max(1),
+            FRAMES_MAX.. => false,
+        }
+    }
+
     pub(super) fn write_frame(&mut self, out: &mut Outcome) {
-        let empty = self.gathered.is_empty() && self.settled.is_empty();
-        if self.stage != Stage::Ready || self.flight.is_some() || empty {
+        if self.stage != Stage::Ready || !self.is_worth_a_frame() {
             return;
         }
         let (settled, writes) = self.next_frame();
@@ -42,32 +51,51 @@ impl Journal {
         let bytes: usize = settled.iter().map(settled_bytes).sum();
         let bytes = bytes + writes.iter().map(Gathered::bytes).sum::<usize>();
         let mut builder = Builder::new(&self.pool, bytes);
-        let topic = |file| {
-            self.tracked
-                .get(file)
-                .map_or(TopicId::ZERO, |file| file.topic)
-        };
         for file in &settled {
-            builder.settled(topic(file), &file.path);
+            let tracked = self.tracked.get(file);
+            let topic = tracked.map_or(TopicId::ZERO, |tracked| tracked.topic);
+            builder.settled(topic, &file.path);
         }
-        for Gathered { file, at, data, .. } in &writes {
-            builder.image(topic(file), &file.path, *at, data);
+        for write in &writes {
+            let tracked = self.tracked.get(&write.file);
+            let known = tracked.map_or(0, |tracked| self.known_bytes(tracked, write));
+            let topic = tracked.map_or(TopicId::ZERO, |tracked| tracked.topic);
+            let (at, news) = (write.at + known as u64, &write.data[known..]);
+            builder.image(topic, &write.file.path, at, news);
         }
+        let number = self.place.number;
         let (data, crc) = builder.finish(self.place);
         let at = self.active as u64 * self.extent_bytes() + self.position;
-        let bytes = data.len() as u64;
+        self.position += data.len() as u64;
+        self.place.number += 1;
+        self.place.before = crc;
         self.counts.writes += 1;
-        self.counts.bytes += bytes;
+        self.counts.bytes += data.len() as u64;
         self.counts.entries += (settled.len() + writes.len()) as u64;
         self.busy = true;
-        self.flight = Some(Flight {
+        self.flights.push_back(Flight {
+            number,
             settled,
             writes,
-            bytes,
-            crc,
+            written: false,
         });
-        let (id, file) = (self.start(Job::Frame), self.file.clone());
+        let (id, file) = (self.start(Job::Frame(number)), self.file.clone());
         out.ops.push(durable_write(id, file, at, data));
+    }
+
+    /// How many bytes at the front of a write the extent holds already: a log's next write begins
+    /// with the block that the one before left unfinished. Only what the same extent says counts,
+    /// since the other one is wiped first.
+    fn known_bytes(&self, tracked: &Tracked, write: &Gathered) -> usize {
+        let Some(last) = tracked.images.back() else {
+            return 0;
+        };
+        if last.extent != self.active || write.at < last.at || write.at >= last.end() {
+            return 0;
+        }
+        let before = &last.data[(write.at - last.at) as usize..];
+        let news = &write.data[..write.data.len() - TRAILER_BYTES];
+        equal_bytes(before, news)
     }
 
     /// How many files the next frame says are settled, and how many gathered writes it takes; begins
@@ -82,7 +110,10 @@ impl Journal {
         let first = self.gathered.front().map_or(0, Gathered::bytes);
         let full = self.position + frame_bytes(first) + SETTLING_BYTES > limit;
         let mut room = limit.saturating_sub(self.position + SETTLING_BYTES) as usize;
-        if fresh || full {
+        if (fresh || full) && !self.flights.is_empty() {
+            // A replay would go on with the next extent behind a frame that is missing in this one.
+            room = 0;
+        } else if fresh || full {
             let other = if fresh { self.active } else { 1 - self.active };
             let free = self.extents[other].generation == 0 && !self.extents[other].wiping;
             if free {
@@ -130,13 +161,21 @@ impl Journal {
         }
     }
 
-    pub(super) fn frame_written(&mut self, out: &mut Outcome) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        self.position += flight.bytes;
-        self.place.number += 1;
-        self.place.before = flight.crc;
+    pub(super) fn frame_written(&mut self, number: u32, out: &mut Outcome) {
+        let mut flights = self.flights.iter_mut();
+        if let Some(flight) = flights.find(|flight| flight.number == number) {
+            flight.written = true;
+        }
+        while let Some(flight) = self.flights.pop_front_if(|first| first.written) {
+            self.frame_counts(flight, out);
+        }
+        if self.stage == Stage::Leaving {
+            self.drain_all();
+        }
+    }
+
+    /// The frame is on the disk, and so are all before it.
+    fn frame_counts(&mut self, flight: Flight, out: &mut Outcome) {
         let extent = self.active;
         for Gathered { id, file, at, data } in flight.writes {
             let Some(tracked) = self.tracked.get_mut(&file) else {
@@ -163,15 +202,16 @@ impl Journal {
                 self.go_on_with(tracked.waiting, out);
             }
         }
-        if self.stage == Stage::Leaving {
-            self.drain_all();
-        }
     }
 
-    /// Whether the frame is on the disk is not known. Those in it are never acknowledged, nothing is
-    /// written behind it, and what the journal holds goes home.
-    pub(super) fn frame_failed(&mut self, fault: &DiskFault, out: &mut Outcome) {
-        if let Some(flight) = self.flight.take() {
+    /// Whether the frame is on the disk is not known, and those behind it count only if it is. What
+    /// is in them is never acknowledged, nothing is written behind them, and what the journal holds
+    /// goes home. Frames before it still count, when they are written.
+    pub(super) fn frame_failed(&mut self, number: u32, fault: &DiskFault, out: &mut Outcome) {
+        let before = self
+            .flights
+            .partition_point(|flight| flight.number < number);
+        for flight in self.flights.split_off(before) {
             for Gathered { id, file, .. } in flight.writes {
                 if let Some(tracked) = self.tracked.get_mut(&file) {
                     tracked.coming -= 1;
@@ -209,6 +249,15 @@ impl Journal {
         }
         self.drain_all();
     }
+}
+
+/// How many bytes two slices have in common at the front.
+fn equal_bytes(one: &[u8], other: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let steps = one.chunks_exact(STEP).zip(other.chunks_exact(STEP));
+    let whole = STEP * steps.take_while(|(one, other)| one == other).count();
+    let rest = one[whole..].iter().zip(&other[whole..]);
+    whole + rest.take_while(|(one, other)| one == other).count()
 }
 
 fn settled_bytes(file: &FilePath) -> usize {
