@@ -122,7 +122,8 @@ pub struct Load {
     #[arg(long, help_heading = "Load")]
     pub(super) once: bool,
 
-    /// Drop the machine's page cache between filling and reading (needs root)
+    /// Have everything written to the disks and drop the machine's page cache between filling and
+    /// reading (needs root); readers that catch up have read it once before, which does not count
     #[arg(long, help_heading = "Load")]
     pub(super) drop_caches: bool,
 

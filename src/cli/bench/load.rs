@@ -331,6 +331,9 @@ impl Session<'_> {
         let alone = self.run(&alone)?;
         let before = self.target.offsets(true)?;
         if self.load.drop_caches {
+            // A virtual machine's host gives memory as it is touched. Without this, only a broker whose
+            // writes have filled the page cache would read into memory that is there already.
+            self.read_once(&start, &old, self.load.consumers, true)?;
             drop_caches()?;
         }
         let mut plan = self.plan()?;

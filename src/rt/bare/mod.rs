@@ -10,8 +10,11 @@ use std::io;
 pub use reader::{Passed, Script, nth_place, read_all};
 pub use serve::{Bare, Ranges};
 
-/// Puts everything out of the page cache that can be read again; needs root.
+/// Writes what is dirty to the disks, and puts everything out of the page cache; needs root. (What is
+/// dirty would stay: a broker that leaves writing to the kernel would go on reading from memory.)
 pub fn drop_page_cache() -> io::Result<()> {
+    // SAFETY: no arguments.
+    unsafe { libc::sync() };
     std::fs::write("/proc/sys/vm/drop_caches", "3")
 }
 
