@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::content::Maker;
 use super::latency::Latency;
 use super::outcome::{self, Outcome, Throughput, Validity};
-use super::plan::{Pace, Plan, Role};
+use super::plan::{ConsumerPlan, Pace, Plan, ProducerPlan, Role};
 use super::process::{self, Cost, Counts};
 use super::shared::{self, Window};
 use super::tally::{Flow, Second, Tally};
-use super::worker::Worker;
+use super::worker::{Manner, Worker};
 use crate::rt::clock;
 
 /// Threads have so long to start before the first record is due.
@@ -30,23 +30,12 @@ pub fn run(plan: &Plan, broker: Option<u32>, told: Progress) -> Result<Outcome, 
     let progress =
         shared::Progress::new(plan.partitions, plan.producers.len(), catching_up.count());
     let progress = Arc::new(progress);
-    let threads = plan
-        .threads
-        .clamp(1, (plan.producers.len() + plan.consumers.len()).max(1));
     let mut connected = Vec::new();
-    for number in 0..threads {
-        let share = |index: &usize| index % threads == number;
-        let producers = (0..plan.producers.len()).filter(share);
-        let producers = producers
-            .map(|index| plan.producers[index].clone())
-            .collect();
-        let consumers = (0..plan.consumers.len()).filter(share);
-        let consumers = consumers
-            .map(|index| plan.consumers[index].clone())
-            .collect();
+    for (producers, consumers, manner) in shares(plan) {
         let maker = Maker::new(&plan.shape, plan.run);
-        connected.push((Worker::connect(plan, producers, consumers)?, maker));
+        connected.push((Worker::connect(plan, producers, consumers, manner)?, maker));
     }
+    let threads = connected.len();
     let began = clock::mono().0 + HEAD_START;
     let from = began + plan.warm_up.as_nanos() as u64;
     let until = from.saturating_add(plan.measured.as_nanos() as u64);
@@ -83,6 +72,58 @@ pub fn run(plan: &Plan, broker: Option<u32>, told: Progress) -> Result<Outcome, 
     let tally = sum.ok_or("nothing to do")?;
     window.end(clock::mono().0);
     Ok(conclude(plan, &window, &tally, watched))
+}
+
+/// What one thread does.
+type Share = (Vec<ProducerPlan>, Vec<ConsumerPlan>, Manner);
+
+/// The connections by thread. Readers that catch up beside somebody whose latency is measured have
+/// threads of their own, which let the others go first: else the latency would be, for the most part,
+/// that of a client that is busy with something else.
+fn shares(plan: &Plan) -> Vec<Share> {
+    let catches_up = |consumer: &&ConsumerPlan| consumer.role == Role::CatchUp;
+    let (behind, rest): (Vec<_>, Vec<_>) = plan.consumers.iter().partition(catches_up);
+    let measured = plan.producers.len() + rest.len();
+    let mut shares = Vec::new();
+    if behind.is_empty() || measured == 0 {
+        deal(
+            &plan.producers,
+            &plan.consumers,
+            plan.threads,
+            Manner::Alone,
+            &mut shares,
+        );
+    } else {
+        deal(
+            &plan.producers,
+            rest,
+            plan.threads,
+            Manner::First,
+            &mut shares,
+        );
+        deal(&[], behind, plan.threads, Manner::Last, &mut shares);
+    }
+    shares
+}
+
+/// Deals connections out to at most `threads` threads, in turn.
+fn deal<'a>(
+    producers: &[ProducerPlan],
+    consumers: impl IntoIterator<Item = &'a ConsumerPlan>,
+    threads: usize,
+    manner: Manner,
+    shares: &mut Vec<Share>,
+) {
+    let consumers: Vec<_> = consumers.into_iter().collect();
+    let threads = threads.clamp(1, (producers.len() + consumers.len()).max(1));
+    let mut dealt: Vec<Share> = (0..threads).map(|_| (vec![], vec![], manner)).collect();
+    for (index, producer) in producers.iter().enumerate() {
+        dealt[index % threads].0.push(producer.clone());
+    }
+    for (index, consumer) in consumers.into_iter().enumerate() {
+        dealt[index % threads].1.push(consumer.clone());
+    }
+    shares.append(&mut dealt);
 }
 
 /// What was seen while the threads worked.
@@ -242,4 +283,69 @@ fn conclude(plan: &Plan, window: &Window, tally: &Tally, watched: Watched) -> Ou
     };
     outcome.judge();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::content::Shape;
+    use super::*;
+    use crate::protocol::messages::StrBytes;
+    use crate::record::Codec;
+
+    fn reader(role: Role) -> ConsumerPlan {
+        ConsumerPlan {
+            address: String::new(),
+            version: 12,
+            positions: Vec::new(),
+            role,
+            partition_bytes_max: 1,
+            answer_bytes_max: 1,
+            bytes_min: 1,
+            wait: Duration::ZERO,
+            from_first: false,
+        }
+    }
+
+    fn plan(roles: &[Role], threads: usize) -> Plan {
+        Plan {
+            run: 1,
+            topic: StrBytes::from_static_str("t"),
+            partitions: 1,
+            threads,
+            producers: Vec::new(),
+            consumers: roles.iter().copied().map(reader).collect(),
+            shape: Shape {
+                value_bytes: 1024,
+                key_bytes: None,
+                keys: 1,
+                compressible: 0.5,
+                codec: Codec::None,
+                level: None,
+                batch_records: 1,
+            },
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+            drain: Duration::ZERO,
+            ends_with_catch_up: false,
+        }
+    }
+
+    fn dealt(roles: &[Role], threads: usize) -> Vec<(usize, Manner)> {
+        let shares = shares(&plan(roles, threads)).into_iter();
+        shares
+            .map(|(_, readers, manner)| (readers.len(), manner))
+            .collect()
+    }
+
+    #[test]
+    fn readers_that_catch_up_beside_a_measured_tail_have_threads_of_their_own() {
+        use Role::{CatchUp, Repeat, Tail};
+        let beside = dealt(&[Tail, CatchUp, CatchUp, CatchUp], 1);
+        assert_eq!(beside, [(1, Manner::First), (3, Manner::Last)]);
+        let two = dealt(&[Tail, CatchUp, CatchUp, CatchUp], 2);
+        let last = [(2, Manner::Last), (1, Manner::Last)];
+        assert_eq!(two, [&[(1, Manner::First)], &last[..]].concat());
+        assert_eq!(dealt(&[CatchUp, CatchUp], 1), [(2, Manner::Alone)]);
+        assert_eq!(dealt(&[Tail, Repeat], 8), [(1, Manner::Alone); 2]);
+    }
 }

@@ -15,7 +15,7 @@ use super::producer::{Out, Producer};
 use super::shared::{Progress, Window};
 use super::socket::{Came, Outgoing, Socket};
 use super::tally::Tally;
-use crate::rt::clock;
+use crate::rt::{clock, limits};
 
 /// `epoll` waits in milliseconds: what is due sooner than this is waited for awake. Awake, but not
 /// jealously: the kernel's threads that finish the broker's writes may sit on this CPU, and one that
@@ -30,6 +30,17 @@ const AWAKE_AFTER: u64 = 100_000;
 const KEPT_MAX: u64 = 20_000;
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// How a thread gets along with others on its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// It has its CPU to itself, and waits awake where that makes the measurement better.
+    Alone,
+    /// It measures beside a thread that has more to do: sleeps whenever it can, and goes first.
+    First,
+    /// It lets all others go first.
+    Last,
+}
 
 enum Work {
     Write(Producer),
@@ -73,6 +84,7 @@ pub(super) struct Worker {
     /// When something came last.
     came_at: u64,
     left: usize,
+    manner: Manner,
 }
 
 impl Worker {
@@ -81,6 +93,7 @@ impl Worker {
         plan: &Plan,
         producers: Vec<ProducerPlan>,
         consumers: Vec<ConsumerPlan>,
+        manner: Manner,
     ) -> Result<Worker, String> {
         let poll = Poll::new().map_err(|error| error.to_string())?;
         let mut connections = Vec::new();
@@ -116,6 +129,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             readable: Vec::new(),
             came_at: 0,
+            manner,
         })
     }
 
@@ -128,6 +142,12 @@ impl Worker {
         progress: &Arc<Progress>,
         tally: &mut Tally,
     ) -> Result<(), String> {
+        let ready = match self.manner {
+            Manner::Alone => Ok(()),
+            Manner::First => limits::be_punctual(),
+            Manner::Last => limits::let_others_go_first(),
+        };
+        ready.map_err(|error| error.to_string())?;
         let mut events = Events::with_capacity(1024);
         // What a reader gets before the run begins would count for nothing.
         let early = window.began.saturating_sub(clock::mono().0);
@@ -140,13 +160,17 @@ impl Worker {
         }
         let (mut settled_at, mut yielded_at) = (0, 0);
         while self.left > 0 {
-            // Also with something to read: a thread that always has would never leave its CPU either.
+            let mut wait = self.wait();
             let began = clock::mono().0;
-            if events.is_empty() || began >= yielded_at + KEPT_MAX {
+            if self.manner == Manner::First && !wait.is_zero() {
+                limits::wait_readable(&self.poll, wait);
+                wait = Duration::ZERO;
+            } else if events.is_empty() || began >= yielded_at + KEPT_MAX {
+                // Also with something to read: a thread that always has would never leave its CPU
+                // either.
                 yielded_at = began;
                 std::thread::yield_now();
             }
-            let wait = self.wait();
             self.poll
                 .poll(&mut events, Some(wait))
                 .or_else(|error| match error.kind() {
@@ -221,13 +245,17 @@ impl Worker {
             return Duration::ZERO;
         }
         let now = clock::mono().0;
-        if now < self.came_at + AWAKE_AFTER {
+        let sleeps = self.manner == Manner::First;
+        if now < self.came_at + AWAKE_AFTER && !sleeps {
             return Duration::ZERO;
         }
         let Some(Reverse((at, _))) = self.timers.peek() else {
             return WAIT_MAX;
         };
         let left = at.saturating_sub(now);
+        if sleeps {
+            return Duration::from_nanos(left).min(WAIT_MAX);
+        }
         match left < AWAKE {
             true => Duration::ZERO,
             false => Duration::from_nanos(left - AWAKE).min(WAIT_MAX),

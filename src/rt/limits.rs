@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ring;
 
@@ -267,6 +268,43 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The calling thread lets every other one on its CPU go first, from now on (`SCHED_IDLE`, see
+/// sched(7)). Anybody may ask for that.
+pub fn let_others_go_first() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure lives through the call.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Timers of the calling thread end when they are due, and not up to 50 us later (see prctl(2),
+/// `PR_SET_TIMERSLACK`).
+pub fn be_punctual() -> io::Result<()> {
+    // SAFETY: no pointers.
+    if unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Waits until `descriptor` (a socket, or an epoll instance) has something to read, or for `time`, to
+/// the nanosecond: epoll's own waits are in milliseconds. A signal ends it too.
+pub fn wait_readable(descriptor: &impl AsRawFd, time: Duration) {
+    let mut polled = libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(time.subsec_nanos()),
+    };
+    // SAFETY: one descriptor that is open, and a time; both live through the call.
+    unsafe { libc::ppoll(&raw mut polled, 1, &raw const time, std::ptr::null()) };
 }
 
 /// Random bytes from the operating system, for identifiers and seeds.

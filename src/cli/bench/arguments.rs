@@ -110,7 +110,7 @@ pub struct Load {
     #[arg(long, value_name = "N", default_value = "5", help_heading = "Load")]
     pub(super) in_flight: usize,
 
-    /// Threads of this program
+    /// Threads of this program; readers that catch up have as many of their own
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Load")]
     pub(super) threads: usize,
 

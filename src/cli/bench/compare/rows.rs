@@ -239,7 +239,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "tail",
-        what: "tail at 1,000 records/s while three readers catch up 1 GiB from the disk",
+        what: "tail at 1,000 records/s while three readers catch up 768 MiB from the disk",
         sides: HEADLINE,
         setting_matters: true,
         action: Action::Bench(&[
@@ -249,7 +249,7 @@ pub(super) const ROWS: &[Row] = &[
             "--readers",
             "3",
             "--fill",
-            "1GiB",
+            "768MiB",
             "--drop-caches",
             "--warm-up",
             "1",
