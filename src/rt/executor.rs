@@ -27,6 +27,8 @@ use crate::base::{Buf, CoreId, Mono, Now};
 
 /// Reads at a time that bring what is to be sent into the page cache.
 const COLD_READS_MAX: usize = 8;
+/// The same beside durable writes with pauses between them: a write waits behind these at the device.
+const COLD_READS_BESIDE_FEW_WRITES_MAX: usize = 3;
 
 /// How the shards of a process run.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,8 @@ pub(super) struct Machine {
     pub(super) cold_reads: Gate,
     /// The same while the shard writes to a disk.
     pub(super) cold_reads_beside_writes: Gate,
+    /// The same while there are pauses between its durable writes.
+    pub(super) cold_reads_beside_few_writes: Gate,
     /// What it writes to its disks.
     pub(super) writing: Writing,
     /// Who may send a slice of a file next.
@@ -293,6 +297,7 @@ impl Machine {
             doorbells,
             cold_reads: Gate::new(COLD_READS_MAX),
             cold_reads_beside_writes: Gate::new(1),
+            cold_reads_beside_few_writes: Gate::new(COLD_READS_BESIDE_FEW_WRITES_MAX),
             writing: Writing::default(),
             file_turns: Gate::new(1),
             file_sent: Cell::new((0, 0)),

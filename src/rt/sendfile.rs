@@ -4,7 +4,7 @@
 //! pages are there; that they are also filled, and not still being read, is sampled by one-byte
 //! reads that may not wait (`RWF_NOWAIT`), at the slice's end, and all over it if something was read
 //! in of late. A slice that is not there is read once through the ring
-//! into a scratch buffer, which costs a copy on the cold path only and, unlike `FADV_WILLNEED`, is
+//! into a scratch buffer, which costs a copy on the cold path only and, unlike `FADV_WILLNEED` by itself, is
 //! known to be over when it is over. Several slices of a range are read ahead of the one that is
 //! sent. The socket is non-blocking just around the call: nothing else of this shard runs in between,
 //! and the ring defers its work.
@@ -24,6 +24,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,19 +46,21 @@ const SLICE_MAX: u64 = 256 << 10;
 /// Once so much was sent from files in a turn of the shard, over all connections, the rest waits for
 /// the next turn: what else the shard has to do waits for no more than this and one slice.
 const TURN_MAX: u64 = 512 << 10;
-/// The same, and the most that one `sendfile` carries, while the shard writes to a disk.
-const TURN_BESIDE_WRITES_MAX: u64 = 64 << 10;
-/// So many rounds of the shard a slice waits, while the shard writes to a disk, for one in which there
-/// is nothing else to do: a write that is done takes four of them to be answered.
+/// The same, and the most that one `sendfile` carries, while the shard writes to a disk: the less of
+/// it, the shorter the pauses between its durable writes are.
+const TURN_BESIDE_WRITES: RangeInclusive<u64> = 64 << 10..=SLICE_MAX;
+/// So many rounds of the shard a slice waits, while durable writes follow each other closely, for one
+/// in which there is nothing else to do: a write that is done takes four of them to be answered.
 const GIVES_WAY_ROUNDS_MAX: usize = 6;
 /// How many slices of one range are looked at, and read if need be, before the first is sent.
 const SLICES_AHEAD: usize = 4;
 /// The most that the first cold read after a durable write asks for; each one after it may ask for
 /// twice as much, up to the next. What a write waits for behind a read is in proportion to its size:
 /// beside a writer that never pauses, whose p99 is 250 us alone, 16 KiB add a fifth to it and let
-/// readers have 100 MB/s, 32 KiB two fifths and 200 MB/s, 64 KiB all of it again and 310 MB/s.
-const PIECE_AFTER_WRITE_MAX: u64 = 24 << 10;
-/// The most that any asks for while the shard writes to a disk.
+/// readers have 100 MB/s, 32 KiB two fifths and 200 MB/s, 64 KiB all of it again and 310 MB/s. Where
+/// there are pauses between the writes, reads may take a part of them.
+const PIECE_AFTER_WRITE: RangeInclusive<u64> = 24 << 10..=SLICE_MAX;
+/// The most that any asks for while durable writes follow each other closely.
 const PIECE_BESIDE_WRITES_MAX: u64 = 128 << 10;
 /// So long a cold read waits for the durable writes at the device to be over. A lone write is, in this
 /// time, mostly; where writes overlap without end, readers still get their pieces.
@@ -117,7 +120,7 @@ impl Stream {
             let turn = OneATurn::begin(&self.machine).await;
             let beside_writes = self.machine.writing.is_recent();
             let len = match beside_writes {
-                true => len.min(TURN_BESIDE_WRITES_MAX),
+                true => len.min(turn.max),
                 false => len,
             };
             set_read_ahead(&self.machine, file, !beside_writes);
@@ -147,23 +150,28 @@ impl Stream {
 struct OneATurn {
     machine: Rc<Machine>,
     permit: gate::Permit,
+    /// What all may send in this turn, bytes.
+    max: u64,
 }
 
 impl OneATurn {
     async fn begin(machine: &Rc<Machine>) -> OneATurn {
         let permit = machine.file_turns.enter().await;
-        let mut turn_max = TURN_MAX;
+        let mut max = TURN_MAX;
         if machine.writing.is_recent() {
-            turn_max = TURN_BESIDE_WRITES_MAX;
-            machine.after_others(GIVES_WAY_ROUNDS_MAX).await;
+            let (least, most) = TURN_BESIDE_WRITES.into_inner();
+            max = machine.writing.piece(least, most);
+            give_way(machine).await;
         }
-        while machine.file_sent.get().0 == machine.round.get()
-            && machine.file_sent.get().1 >= turn_max
-        {
+        while machine.file_sent.get().0 == machine.round.get() && machine.file_sent.get().1 >= max {
             yield_now().await;
         }
         let machine = machine.clone();
-        OneATurn { machine, permit }
+        OneATurn {
+            machine,
+            permit,
+            max,
+        }
     }
 
     /// So many bytes went out.
@@ -173,6 +181,13 @@ impl OneATurn {
         let before = if last == round { sent } else { 0 };
         self.machine.file_sent.set((round, before + bytes));
         drop(self.permit);
+    }
+}
+
+/// Lets what else the shard has to do go first, if its durable writes follow each other closely.
+async fn give_way(machine: &Machine) {
+    if machine.writing.is_dense() {
+        machine.after_others(GIVES_WAY_ROUNDS_MAX).await;
     }
 }
 
@@ -244,30 +259,52 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
     let _permit = machine.cold_reads.enter().await;
     let mut at = from;
     while at < to {
-        let beside_writes = machine.writing.is_recent();
-        let _alone = match beside_writes {
-            true => Some(machine.cold_reads_beside_writes.enter().await),
-            false => None,
+        let holds_back = machine.writing.begin_cold_read();
+        let _permit = match (holds_back, machine.writing.is_dense()) {
+            (true, true) => Some(machine.cold_reads_beside_writes.enter().await),
+            (true, false) => Some(machine.cold_reads_beside_few_writes.enter().await),
+            (false, _) => None,
         };
         // Another reader of the same place may have brought it in meanwhile.
         if is_resident(&machine, &file, at, to) {
             break;
         }
-        let mut piece = SLICE_MAX;
-        if beside_writes {
-            machine.writing.make_way(MAKES_WAY_MAX).await;
-            // To begin it takes its time too, and the write that is over is yet to be answered.
-            machine.after_others(GIVES_WAY_ROUNDS_MAX).await;
-            let writing = &machine.writing;
-            piece = writing.next_read(PIECE_AFTER_WRITE_MAX, PIECE_BESIDE_WRITES_MAX);
-        }
-        let end = to.min(at + piece);
-        set_read_ahead(&machine, &file, !beside_writes);
         machine.fills_until.set(clock::mono().after(FILLS_LINGER));
-        read(&machine, &file, at, end - at).await?;
+        set_read_ahead(&machine, &file, !holds_back);
+        if !holds_back {
+            read(&machine, &file, at, to - at).await?;
+            break;
+        }
+        let writing = &machine.writing;
+        writing.make_way(MAKES_WAY_MAX).await;
+        // To begin it takes its time too, and the write that is over is yet to be answered.
+        give_way(&machine).await;
+        let (least, most) = PIECE_AFTER_WRITE.into_inner();
+        let first = writing.piece(least, most);
+        let piece = writing.next_read(first, first.max(PIECE_BESIDE_WRITES_MAX));
+        let end = to.min(at + piece);
+        have_filled(&machine, &file, at, end).await?;
         at = end;
     }
     Ok(())
+}
+
+/// Has the kernel read a range, and waits until it is in the page cache. Nothing is copied, unless what
+/// the kernel was told is not there when its last byte is.
+async fn have_filled(
+    machine: &Rc<Machine>,
+    file: &Arc<File>,
+    from: u64,
+    to: u64,
+) -> io::Result<()> {
+    advise(file, from, to - from, libc::POSIX_FADV_WILLNEED);
+    if !is_filled(file.as_raw_fd(), to - 1) {
+        read(machine, file, to - 1, 1).await?;
+    }
+    match is_resident(machine, file, from, to) {
+        true => Ok(()),
+        false => read(machine, file, from, to - from).await,
+    }
 }
 
 /// Reads at most a slice through the ring; nobody looks at the bytes.

@@ -13,13 +13,33 @@ use crate::base::Mono;
 /// bytes hold back. From its end too, since one that such reads hold up would else let in more.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// Cold reads that began so lately do not know yet whether somebody writes, and hold back as well.
+const READING_IS_NEW: Duration = Duration::from_millis(20);
+/// Cold reads that are further apart than this belong to different readings.
+const READING_ENDS: Duration = Duration::from_millis(100);
+/// Longer pauses between durable writes count as so long, nanoseconds.
+const PAUSE_MAX: u64 = 4_000_000;
+/// The share of each pause in the mean of them all.
+const PAUSE_SHARE: u64 = 8;
+/// Of the mean pause, so much may be taken by one cold read, or by one slice that is sent: then few
+/// writes come while it goes on, and they wait for little.
+const PAUSE_PART: u64 = 4;
+/// With pauses of this length, nanoseconds, what else the shard has to do need not be let go first.
+const PAUSE_LONG: u64 = 500_000;
+
 /// The writes of one shard, over all its disks.
 #[derive(Default)]
 pub(super) struct Writing {
     until: Cell<Mono>,
     durable_at_device: Cell<usize>,
+    /// When the last durable write was over.
+    durable_ended: Cell<Mono>,
+    /// The mean of the times in which no durable write was at the device, nanoseconds.
+    pause: Cell<u64>,
     /// Cold reads that were begun since a durable write was.
     reads_since: Cell<u32>,
+    /// When the reading of cold bytes began that is going on, and its last read.
+    reading: Cell<(Mono, Mono)>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -39,11 +59,52 @@ impl Writing {
         clock::mono() < self.until.get()
     }
 
+    /// A cold read is about to begin; true if it has to hold back, since the shard writes, or since
+    /// this reading is so new that nobody knows.
+    pub(super) fn begin_cold_read(&self) -> bool {
+        let now = clock::mono();
+        let (mut began, last) = self.reading.get();
+        if now.since(last) > READING_ENDS {
+            began = now;
+        }
+        self.reading.set((began, now));
+        now.since(began) < READING_IS_NEW || self.is_recent()
+    }
+
     /// A durable write goes to the device.
     pub(super) fn begin_durable(&self) -> AtDevice<'_> {
-        self.durable_at_device.set(self.durable_at_device.get() + 1);
+        let before = self.durable_at_device.get();
+        let pause = match before {
+            0 => clock::mono().since(self.durable_ended.get()).as_nanos() as u64,
+            _ => 0,
+        };
+        let others = self.pause.get() * (PAUSE_SHARE - 1);
+        self.pause
+            .set((others + pause.min(PAUSE_MAX)) / PAUSE_SHARE);
+        self.durable_at_device.set(before + 1);
         self.reads_since.set(0);
         AtDevice { writing: self }
+    }
+
+    /// How long the shard's disks are without a durable write, in the mean, or by now.
+    fn pause(&self) -> u64 {
+        if self.durable_at_device.get() > 0 {
+            return self.pause.get();
+        }
+        let now = clock::mono().since(self.durable_ended.get()).as_nanos() as u64;
+        self.pause.get().max(now.min(PAUSE_MAX))
+    }
+
+    /// True while durable writes follow each other so closely that they have to be let go first
+    /// wherever they stand.
+    pub(super) fn is_dense(&self) -> bool {
+        self.pause() < PAUSE_LONG
+    }
+
+    /// How many bytes may be read, or sent, in one piece beside durable writes: as many as take a part
+    /// of the pause between them, at a byte a nanosecond; from `min` to `max`.
+    pub(super) fn piece(&self, min: u64, max: u64) -> u64 {
+        (self.pause() / PAUSE_PART).clamp(min, max)
     }
 
     /// How many bytes the next cold read may ask for: `first` after a durable write, then twice as
@@ -76,6 +137,7 @@ impl Drop for AtDevice<'_> {
         let left = self.writing.durable_at_device.get() - 1;
         self.writing.durable_at_device.set(left);
         if left == 0 {
+            self.writing.durable_ended.set(clock::mono());
             let waiting = self.writing.waiting.take();
             waiting.into_iter().for_each(Waker::wake);
         }

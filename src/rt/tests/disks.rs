@@ -405,3 +405,40 @@ fn cold_reads_are_small_after_a_durable_write_and_grow_while_none_comes() {
         }
     });
 }
+
+#[test]
+fn the_longer_the_pauses_between_durable_writes_are_the_more_a_cold_read_may_ask_for() {
+    run(|| async {
+        let machine = current();
+        let writing = &machine.writing;
+        let (min, max) = (24 << 10, 256 << 10);
+        let write = |pause: Duration| {
+            let begun = clock::mono();
+            while clock::mono().since(begun) < pause {}
+            drop(writing.begin_durable());
+        };
+        (0..50).for_each(|_| write(Duration::ZERO));
+        let at_device = writing.begin_durable();
+        assert!(writing.is_dense());
+        assert_eq!(writing.piece(min, max), min);
+        drop(at_device);
+        (0..50).for_each(|_| write(Duration::from_millis(2)));
+        let _at_device = writing.begin_durable();
+        assert!(!writing.is_dense(), "2 ms are long");
+        assert_eq!(writing.piece(min, max), max);
+    });
+}
+
+#[test]
+fn a_reading_that_has_just_begun_holds_back_until_it_is_known_that_nobody_writes() {
+    run(|| async {
+        let machine = current();
+        let begun = clock::mono();
+        assert!(machine.writing.begin_cold_read());
+        while machine.writing.begin_cold_read() {
+            assert!(clock::mono().since(begun) < Duration::from_secs(10));
+        }
+        machine.writing.note();
+        assert!(machine.writing.begin_cold_read(), "somebody writes");
+    });
+}
