@@ -34,19 +34,27 @@ pub(super) fn start(row: &Row, side: Side, round: u64, broker: &Broker) -> Measu
 }
 
 impl Comparison<'_> {
-    /// A load that does not count, after a start: writes and reads of both kinds of topic.
+    /// A load that does not count, after a start: writes and reads of both kinds of topic, and then
+    /// reads as fast as they go: measured alone, the row of readers found Kafka's path of a fetch not
+    /// compiled yet, at half of its throughput and twice its CPU (it takes ten seconds of it).
     pub(super) fn settle(&self, broker: &mut Broker) -> Result<(), Failed> {
         let seconds = self.arguments.settle;
         if seconds == 0 {
             return Ok(());
         }
-        let half = (f64::from(seconds) / 2.0).to_string();
-        for mode in ["mixed", "produce"] {
+        let (half, whole) = (f64::from(seconds) / 2.0, f64::from(seconds));
+        let (half, whole) = (half.to_string(), whole.to_string());
+        for mode in ["mixed", "produce", "consume"] {
             let configs: &[String] = match mode {
-                "mixed" => &[],
-                _ => &["flush.messages=1".to_owned()],
+                "produce" => &["flush.messages=1".to_owned()],
+                _ => &[],
             };
-            let words = [mode, "--seconds", &half, "--warm-up", "0"].map(str::to_owned);
+            let mut words = vec![mode, "--warm-up", "0", "--seconds"];
+            match mode {
+                "consume" => words.extend([whole.as_str(), "--fill", "128MiB"]),
+                _ => words.push(&half),
+            }
+            let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
             self.bench(&words, configs, broker)?;
         }
         Ok(())

@@ -77,7 +77,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "3")]
     warm_up: u32,
 
-    /// Seconds of load after each start that do not count
+    /// Seconds of load after each start that do not count: so long it is written, and as long read
     #[arg(long, value_name = "N", default_value = "8")]
     settle: u32,
 
