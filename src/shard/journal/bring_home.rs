@@ -59,8 +59,7 @@ impl Journal {
         let mut held: Vec<(usize, &FilePath)> = Vec::new();
         for (file, tracked) in &self.tracked {
             if tracked.filling == 0 && !tracked.images.is_empty() && !tracked.failed {
-                let lasting = tracked.images.iter().map(|image| image.data.capacity());
-                held.push((lasting.sum(), file));
+                held.push((tracked.bytes, file));
             }
         }
         held.sort_unstable_by(|one, other| other.cmp(one));
@@ -181,6 +180,7 @@ impl Journal {
         for image in tracked.images.drain(..count) {
             end = image.end();
             self.memory -= image.data.capacity();
+            tracked.bytes -= image.data.capacity();
             tracked.unsynced[image.extent] += 1;
         }
         // The last image's batches end in its last block, or in the one before.
@@ -234,8 +234,7 @@ impl Journal {
         };
         tracked.failed = true;
         tracked.syncing = None;
-        let lasting = tracked.images.iter().map(|image| image.data.capacity());
-        self.memory -= lasting.sum::<usize>();
+        self.memory -= tracked.bytes;
         let waiting = std::mem::take(&mut tracked.waiting);
         out.done.extend(waiting.iter().map(|op| refused(op, file)));
         self.wanting.remove(file);

@@ -81,6 +81,13 @@ impl World {
         for done in out.done {
             self.log_answered(done);
         }
+        let mut memory = 0;
+        for tracked in self.journal.tracked.values() {
+            let images = tracked.images.iter().map(|image| image.data.capacity());
+            assert_eq!(tracked.bytes, images.sum::<usize>());
+            memory += tracked.bytes;
+        }
+        assert_eq!(self.journal.memory, memory);
         let place = |op: &DiskOp| match op {
             DiskOp::Write { file, at, data, .. } => {
                 let frame = file.path.starts_with(FILE_PREFIX) && data.starts_with(b"corejrnl");

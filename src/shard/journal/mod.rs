@@ -133,6 +133,8 @@ struct Tracked {
     topic: TopicId,
     /// In order; those of the frames that are on their way are not among them.
     images: VecDeque<Image>,
+    /// Memory of those, in bytes.
+    bytes: usize,
     /// How many of the first images are on their way home.
     filling: usize,
     /// Images that are home, but not durably: how many of each extent.
@@ -398,6 +400,7 @@ impl Tracked {
             owner,
             topic,
             images: VecDeque::new(),
+            bytes: 0,
             filling: 0,
             unsynced: [0; 2],
             syncing: None,

@@ -183,6 +183,7 @@ impl Journal {
             };
             tracked.coming -= 1;
             tracked.extents |= 1 << extent;
+            tracked.bytes += data.capacity();
             self.memory += if tracked.failed { 0 } else { data.capacity() };
             tracked.images.push_back(Image { at, data, extent });
             self.extents[extent].images += 1;
