@@ -3,21 +3,22 @@
 //! A slice is sent only when it is in the page cache. `cachestat(2)` (Linux 6.5) says whether its
 //! pages are there; that they are also filled, and not still being read, is sampled by one-byte
 //! reads that may not wait (`RWF_NOWAIT`), at the slice's end, and all over it if something was read
-//! in of late. A slice that is not there is read once through the ring
-//! into a scratch buffer, which costs a copy on the cold path only and, unlike `FADV_WILLNEED` by itself, is
-//! known to be over when it is over. Several slices of a range are read ahead of the one that is
-//! sent. The socket is non-blocking just around the call: nothing else of this shard runs in between,
-//! and the ring defers its work.
+//! in of late. A slice that is not there is read once through the ring into a scratch buffer, which
+//! costs a copy on the cold path only and, unlike `FADV_WILLNEED` by itself, is known to be over when it
+//! is over. Several slices of a range are read ahead of the one that is sent. The socket is non-blocking
+//! just around the call: nothing else of this shard runs in between, and the ring defers its work.
 //!
 //! Readers that catch up make way for what else the shard does. A bounded number of bytes is sent in
-//! a turn, over all connections. And while the shard writes to a disk, one cold read is at the device
-//! at a time, since a write waits there behind every read: small ones at first after a write, larger
-//! ones while none comes. It begins when no durable write is there, if that comes soon, and when those
-//! that are over have been answered; and the kernel reads what it is told to and no more. Its own
-//! read-ahead goes by the device's setting, which is megabytes on some machines: with the 8 MiB of the
-//! one that this was measured on, durable writes beside three readers took 8 ms in the median, and
-//! 0.5 ms without. It is left on while nothing is written: it gathers pages into large ones, which are
-//! cheaper to send (a third of the CPU, on both ends).
+//! a turn, over all connections. And while the shard writes to a disk, or nobody knows yet since the
+//! reading has just begun, few bytes are asked of the device at a time, since a write waits there behind
+//! every read. How few goes by the pauses between durable writes: where there are hardly any, one small
+//! read at a time, which begins when no durable write is there, if that comes soon, and when those that
+//! are over have been answered; where they are long, a few larger ones. These are not copied: the kernel
+//! is told of them (`FADV_WILLNEED`) and asked for their last byte. And it reads what it is told to and no
+//! more. Its own read-ahead goes by the device's setting, which is megabytes on some machines: with the
+//! 8 MiB of the one that this was measured on, durable writes beside three readers took 8 ms in the
+//! median, and 0.5 ms without. It is left on while nothing is written: it gathers pages into large ones,
+//! which are cheaper to send (a third of the CPU, on both ends).
 //!
 //! What is sent this way must never be rewritten: the kernel sends the pages themselves.
 
