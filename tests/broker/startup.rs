@@ -85,8 +85,12 @@ fn a_directory_of_a_newer_format_is_refused() {
     broker.stop();
     let path = broker.data().join("meta.properties");
     let text = fs::read_to_string(&path).expect("meta.properties");
-    let newer = text.replace("corelane.format=3", "corelane.format=99");
-    assert_ne!(text, newer);
+    let mut lines: Vec<&str> = text.lines().collect();
+    let format = lines
+        .iter_mut()
+        .find(|line| line.starts_with("corelane.format="));
+    *format.expect("a format") = "corelane.format=99";
+    let newer = lines.join("\n");
     fs::write(&path, newer).expect("written");
     check_refusal(&refused(&broker.data(), "127.0.0.1:0"), "has format 99");
     fs::write(&path, text).expect("written");
