@@ -119,12 +119,8 @@ impl Stream {
     async fn send_some(&self, file: &Arc<File>, at: u64, len: u64) -> io::Result<u64> {
         loop {
             let turn = OneATurn::begin(&self.machine).await;
-            let beside_writes = self.machine.writing.is_recent();
-            let len = match beside_writes {
-                true => len.min(turn.max),
-                false => len,
-            };
-            set_read_ahead(&self.machine, file, !beside_writes);
+            let len = len.min(turn.max);
+            set_read_ahead(&self.machine, file, !self.machine.writing.is_recent());
             match sendfile(self.socket.as_raw_fd(), file.as_raw_fd(), at, len) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
@@ -160,8 +156,7 @@ impl OneATurn {
         let permit = machine.file_turns.enter().await;
         let mut max = TURN_MAX;
         if machine.writing.is_recent() {
-            let (least, most) = TURN_BESIDE_WRITES.into_inner();
-            max = machine.writing.piece(least, most);
+            max = machine.writing.piece(TURN_BESIDE_WRITES);
             give_way(machine).await;
         }
         while machine.file_sent.get().0 == machine.round.get() && machine.file_sent.get().1 >= max {
@@ -261,7 +256,7 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
     let mut at = from;
     while at < to {
         let holds_back = machine.writing.begin_cold_read();
-        let _permit = match (holds_back, machine.writing.is_dense()) {
+        let _beside_writes = match (holds_back, machine.writing.is_dense()) {
             (true, true) => Some(machine.cold_reads_beside_writes.enter().await),
             (true, false) => Some(machine.cold_reads_beside_few_writes.enter().await),
             (false, _) => None,
@@ -280,8 +275,7 @@ async fn bring_in(machine: Rc<Machine>, file: Arc<File>, from: u64, to: u64) -> 
         writing.make_way(MAKES_WAY_MAX).await;
         // To begin it takes its time too, and the write that is over is yet to be answered.
         give_way(&machine).await;
-        let (least, most) = PIECE_AFTER_WRITE.into_inner();
-        let first = writing.piece(least, most);
+        let first = writing.piece(PIECE_AFTER_WRITE);
         let piece = writing.next_read(first, first.max(PIECE_BESIDE_WRITES_MAX));
         let end = to.min(at + piece);
         have_filled(&machine, &file, at, end).await?;

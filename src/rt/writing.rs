@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -102,9 +103,9 @@ impl Writing {
     }
 
     /// How many bytes may be read, or sent, in one piece beside durable writes: as many as take a part
-    /// of the pause between them, at a byte a nanosecond; from `min` to `max`.
-    pub(super) fn piece(&self, min: u64, max: u64) -> u64 {
-        (self.pause() / PAUSE_PART).clamp(min, max)
+    /// of the pause between them, at a byte a nanosecond; within `bounds`.
+    pub(super) fn piece(&self, bounds: RangeInclusive<u64>) -> u64 {
+        (self.pause() / PAUSE_PART).clamp(*bounds.start(), *bounds.end())
     }
 
     /// How many bytes the next cold read may ask for: `first` after a durable write, then twice as

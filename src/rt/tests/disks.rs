@@ -420,12 +420,12 @@ fn the_longer_the_pauses_between_durable_writes_are_the_more_a_cold_read_may_ask
         (0..50).for_each(|_| write(Duration::ZERO));
         let at_device = writing.begin_durable();
         assert!(writing.is_dense());
-        assert_eq!(writing.piece(min, max), min);
+        assert_eq!(writing.piece(min..=max), min);
         drop(at_device);
         (0..50).for_each(|_| write(Duration::from_millis(2)));
         let _at_device = writing.begin_durable();
         assert!(!writing.is_dense(), "2 ms are long");
-        assert_eq!(writing.piece(min, max), max);
+        assert_eq!(writing.piece(min..=max), max);
     });
 }
 
