@@ -68,6 +68,7 @@ pub use inspect_derived::{
 pub use removal::{DELETED_SUFFIX, STRAY_SUFFIX, moved_away_name};
 pub use repair::{Lost, Repaired, repair, repaired_checkpoint, start_checkpoint};
 pub use setup::{METADATA as METADATA_NAME, topic_of};
+pub use tail::SPACE_RETRY_MS;
 
 use crate::base::{
     DiskDone, DiskFault, DiskOp, DiskOutput, FaultKind, FilePath, LeaderEpoch, Mono, Now, Offset,

@@ -26,8 +26,8 @@ pub(super) const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The steps in which a file grows, in bytes.
 pub(super) const STEP_MIN: u64 = 32 << 10;
 const STEP_MAX: u64 = 64 << 20;
-/// How long a full disk is left alone before it is asked again.
-const SPACE_RETRY_MS: i64 = 1000;
+/// How long a full disk is left alone before it is asked again, in milliseconds.
+pub const SPACE_RETRY_MS: i64 = 1000;
 /// A log whose writes are at most this large, in bytes, has zeros written ahead of it. A durable
 /// write into blocks that were never written has the file system change its maps first: measured
 /// with `fio` at 4 / 64 / 512 KiB, 83 / 111 / 362 us against 39 / 64 / 289 us into written ones.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::base::{CoreId, FaultKind, Pool, Prng, TopicPartition};
 use crate::cluster::Image;
-use crate::log::Fault;
+use crate::log::{Fault, SPACE_RETRY_MS};
 use crate::shard::{Event, Request, Ticket};
 
 use super::admin::Admin;
@@ -25,10 +25,10 @@ use super::{Failure, Options, Report};
 /// again after one.
 const CALM_STEPS_MAX: u64 = 60_000;
 const CALM_NS_MAX: u64 = 3_000_000_000;
-/// So many times the events are too many, however little time went by.
-const CALM_STEPS_TOO_MANY: u64 = 20;
 /// How long a log that found the disk full keeps from all else, in milliseconds.
-const FULL_DISK_MS_MAX: u64 = 1_100;
+const FULL_DISK_MS_MAX: u64 = SPACE_RETRY_MS as u64 + 100;
+/// So many events are too many, however little time went by.
+const CALM_STEPS_TOO_MANY: u64 = 20 * CALM_STEPS_MAX;
 /// The largest `retention.ms` that the workload sets.
 pub(super) const RETENTION_MS_MAX: u64 = 100;
 /// The most virtual time in which a stop must have closed everything, in nanoseconds.
@@ -198,12 +198,11 @@ impl World {
     fn keep_house(&mut self) -> Result<(), String> {
         let slack_ms = 3 * self.plan.housekeeping_ms;
         let expiration_ms = self.plan.producer_expiration_ms.unwrap_or(0);
-        let full_ms = if self.plan.fills_up {
-            FULL_DISK_MS_MAX
-        } else {
-            0
-        };
-        let wait_ms = RETENTION_MS_MAX.max(expiration_ms) + 2 * slack_ms + full_ms;
+        let mut wait_ms = RETENTION_MS_MAX.max(expiration_ms) + 2 * slack_ms;
+        if self.plan.fills_up {
+            // A log that found the disk full does nothing else until it has asked again.
+            wait_ms += FULL_DISK_MS_MAX;
+        }
         let until = self.now_ns + wait_ms * 1_000_000;
         while self.now_ns < until {
             self.next()?;
@@ -236,17 +235,14 @@ impl World {
 
     /// Runs until nobody waits for anything.
     fn settle(&mut self, what: &str) -> Result<(), String> {
-        let (step, until) = (self.trace.step, self.now_ns + CALM_NS_MAX);
-        let is_too_long = |steps: u64, now: u64| {
-            let many = steps > CALM_STEPS_MAX && now > until;
-            many || steps > CALM_STEPS_MAX * CALM_STEPS_TOO_MANY
-        };
+        let (begun, until) = (self.trace.step, self.now_ns + CALM_NS_MAX);
         while !(self.is_ready()
             && self.waiting.is_empty()
             && self.clients_are_done()
             && self.nothing_comes_back())
         {
-            if is_too_long(self.trace.step - step, self.now_ns) {
+            let steps = self.trace.step - begun;
+            if steps > CALM_STEPS_TOO_MANY || (steps > CALM_STEPS_MAX && self.now_ns > until) {
                 let waiting: Vec<_> = self.waiting.iter().take(5).collect();
                 let (ready, done) = (self.is_ready(), self.clients_are_done());
                 let faults: Vec<_> = self.faults().collect();
