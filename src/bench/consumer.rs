@@ -383,11 +383,11 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use super::super::fetches::{FETCH, reply_frame};
     use super::*;
-    use crate::protocol::fetch::{FetchedPartition, FetchedTopic, Piece};
+    use crate::protocol::fetch::{FetchedPartition, FetchedTopic};
     use crate::record::BatchBuilder;
 
-    const VERSION: i16 = 12;
     const RECORDS: i64 = 10;
 
     #[derive(Default)]
@@ -405,7 +405,7 @@ mod tests {
         let position = |index| (PartitionIndex(index), Offset(0), Offset(RECORDS));
         let plan = ConsumerPlan {
             address: String::new(),
-            version: VERSION,
+            version: FETCH,
             positions: (0..partitions).map(position).collect(),
             role,
             partition_bytes_max: 1 << 20,
@@ -437,12 +437,7 @@ mod tests {
             }],
             ..FetchResponse::<Bytes>::default()
         };
-        let pieces = response.frame(VERSION, correlation_id).into_iter();
-        let pieces = pieces.flat_map(|piece| match piece {
-            Piece::Bytes(bytes) => bytes.to_vec(),
-            Piece::Records(records) => records.to_vec(),
-        });
-        Bytes::from(pieces.skip(4).collect::<Vec<u8>>())
+        Bytes::from(reply_frame(response, correlation_id)).slice(4..)
     }
 
     #[test]

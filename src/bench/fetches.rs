@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::base::{Offset, PartitionIndex};
 use crate::protocol::TopicRef;
 use crate::protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
+#[cfg(test)]
+use crate::protocol::fetch::{FetchResponse, Piece};
 use crate::protocol::messages::StrBytes;
 use crate::record::{BatchBuilder, Codec};
 use crate::rt::bare::{Script, nth_place};
@@ -86,11 +88,22 @@ impl Script for Fetches {
     }
 }
 
+/// The bytes of a reply as a broker sends them, its length first.
+#[cfg(test)]
+pub(super) fn reply_frame(reply: FetchResponse<Bytes>, correlation_id: i32) -> Vec<u8> {
+    let pieces = reply.frame(FETCH, correlation_id).into_iter();
+    let pieces = pieces.flat_map(|piece| match piece {
+        Piece::Bytes(bytes) => bytes.to_vec(),
+        Piece::Records(records) => records.to_vec(),
+    });
+    pieces.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::ErrorCode;
-    use crate::protocol::fetch::{FetchResponse, FetchedPartition, FetchedTopic, Piece};
+    use crate::protocol::fetch::{FetchedPartition, FetchedTopic};
 
     fn reply(topic: &str, error: ErrorCode) -> Vec<u8> {
         let response = FetchResponse {
@@ -100,12 +113,7 @@ mod tests {
             }],
             ..FetchResponse::<Bytes>::default()
         };
-        let pieces = response.frame(FETCH, 1).into_iter();
-        let pieces = pieces.flat_map(|piece| match piece {
-            Piece::Bytes(bytes) => bytes.to_vec(),
-            Piece::Records(records) => records.to_vec(),
-        });
-        pieces.collect()
+        reply_frame(response, 1)
     }
 
     #[test]

@@ -108,3 +108,10 @@ pub struct ConsumerPlan {
     /// True if each producer's records are read from its first on.
     pub from_first: bool,
 }
+
+impl ConsumerPlan {
+    /// True for a reader that is done once it has read what was there.
+    pub(super) fn catches_up(&self) -> bool {
+        self.role == Role::CatchUp
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::content::Maker;
 use super::latency::Latency;
 use super::outcome::{self, Outcome, Throughput, Validity};
-use super::plan::{ConsumerPlan, Pace, Plan, ProducerPlan, Role};
+use super::plan::{ConsumerPlan, Pace, Plan, ProducerPlan};
 use super::process::{self, Cost, Counts};
 use super::shared::{self, Window};
 use super::tally::{Flow, Second, Tally};
@@ -25,8 +25,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(&outcome::Second);
 /// Does what `plan` says, and watches process `broker` meanwhile. `told` is called once a second.
 /// An error is a sentence.
 pub fn run(plan: &Plan, broker: Option<u32>, told: Progress) -> Result<Outcome, String> {
-    let catching_up = plan.consumers.iter();
-    let catching_up = catching_up.filter(|consumer| consumer.role == Role::CatchUp);
+    let catching_up = plan.consumers.iter().filter(|one| one.catches_up());
     let progress =
         shared::Progress::new(plan.partitions, plan.producers.len(), catching_up.count());
     let progress = Arc::new(progress);
@@ -81,49 +80,35 @@ type Share = (Vec<ProducerPlan>, Vec<ConsumerPlan>, Manner);
 /// threads of their own, which let the others go first: else the latency would be, for the most part,
 /// that of a client that is busy with something else.
 fn shares(plan: &Plan) -> Vec<Share> {
-    let catches_up = |consumer: &&ConsumerPlan| consumer.role == Role::CatchUp;
-    let (behind, rest): (Vec<_>, Vec<_>) = plan.consumers.iter().partition(catches_up);
-    let measured = plan.producers.len() + rest.len();
-    let mut shares = Vec::new();
-    if behind.is_empty() || measured == 0 {
-        deal(
-            &plan.producers,
-            &plan.consumers,
-            plan.threads,
-            Manner::Alone,
-            &mut shares,
-        );
-    } else {
-        deal(
-            &plan.producers,
-            rest,
-            plan.threads,
-            Manner::First,
-            &mut shares,
-        );
-        deal(&[], behind, plan.threads, Manner::Last, &mut shares);
+    let (behind, rest): (Vec<_>, Vec<_>) = plan.consumers.iter().partition(|one| one.catches_up());
+    let (producers, threads) = (&plan.producers[..], plan.threads);
+    if behind.is_empty() {
+        return deal(producers, &rest, threads, Manner::Alone);
     }
+    if producers.is_empty() && rest.is_empty() {
+        return deal(&[], &behind, threads, Manner::Alone);
+    }
+    let mut shares = deal(producers, &rest, threads, Manner::First);
+    shares.extend(deal(&[], &behind, threads, Manner::Last));
     shares
 }
 
 /// Deals connections out to at most `threads` threads, in turn.
-fn deal<'a>(
+fn deal(
     producers: &[ProducerPlan],
-    consumers: impl IntoIterator<Item = &'a ConsumerPlan>,
+    consumers: &[&ConsumerPlan],
     threads: usize,
     manner: Manner,
-    shares: &mut Vec<Share>,
-) {
-    let consumers: Vec<_> = consumers.into_iter().collect();
+) -> Vec<Share> {
     let threads = threads.clamp(1, (producers.len() + consumers.len()).max(1));
     let mut dealt: Vec<Share> = (0..threads).map(|_| (vec![], vec![], manner)).collect();
     for (index, producer) in producers.iter().enumerate() {
         dealt[index % threads].0.push(producer.clone());
     }
-    for (index, consumer) in consumers.into_iter().enumerate() {
-        dealt[index % threads].1.push(consumer.clone());
+    for (index, consumer) in consumers.iter().enumerate() {
+        dealt[index % threads].1.push((*consumer).clone());
     }
-    shares.append(&mut dealt);
+    dealt
 }
 
 /// What was seen while the threads worked.
@@ -288,6 +273,7 @@ fn conclude(plan: &Plan, window: &Window, tally: &Tally, watched: Watched) -> Ou
 #[cfg(test)]
 mod tests {
     use super::super::content::Shape;
+    use super::super::plan::Role;
     use super::*;
     use crate::protocol::messages::StrBytes;
     use crate::record::Codec;
