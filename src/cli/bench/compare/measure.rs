@@ -43,19 +43,20 @@ impl Comparison<'_> {
             return Ok(());
         }
         let (half, whole) = (f64::from(seconds) / 2.0, f64::from(seconds));
-        let (half, whole) = (half.to_string(), whole.to_string());
-        for mode in ["mixed", "produce", "consume"] {
-            let configs: &[String] = match mode {
-                "produce" => &["flush.messages=1".to_owned()],
-                _ => &[],
-            };
-            let mut words = vec![mode, "--warm-up", "0", "--seconds"];
-            match mode {
-                "consume" => words.extend([whole.as_str(), "--fill", "128MiB"]),
-                _ => words.push(&half),
-            }
-            let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-            self.bench(&words, configs, broker)?;
+        let loads: [(&str, f64, &[&str]); 3] = [
+            ("mixed", half, &[]),
+            ("produce", half, &["--config", "flush.messages=1"]),
+            ("consume", whole, &["--fill", "128MiB"]),
+        ];
+        for (mode, seconds, more) in loads {
+            let seconds = seconds.to_string();
+            let words = [mode, "--warm-up", "0", "--seconds", &seconds];
+            let words: Vec<String> = words
+                .iter()
+                .chain(more)
+                .map(|word| (*word).to_owned())
+                .collect();
+            self.bench(&words, &[], broker)?;
         }
         Ok(())
     }
